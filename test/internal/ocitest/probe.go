@@ -1,0 +1,54 @@
+package ocitest
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// probe is what the test binary does inside a container, where it is called /bin/probe. It prints one line.
+//
+//	probe syscall NR [ARG]…   "ok" or the name of the errno
+//	probe cwd                 what getcwd(2) says
+//	probe cansetfd PATH…      opens each path for writing: "PATH ok" or "PATH errno"
+func probe(args []string) int {
+	if len(args) == 0 {
+		return 2
+	}
+	switch args[0] {
+	case "syscall":
+		var a [7]uintptr
+		for i, s := range args[1:] {
+			n, err := strconv.ParseUint(s, 0, 64)
+			if err != nil {
+				return 2
+			}
+			a[i] = uintptr(n)
+		}
+		_, _, errno := unix.RawSyscall6(a[0], a[1], a[2], a[3], a[4], a[5], a[6])
+		if errno == 0 {
+			fmt.Println("ok")
+		} else {
+			fmt.Println(unix.ErrnoName(errno))
+		}
+	case "cwd":
+		var buf [4096]byte
+		n, err := unix.Getcwd(buf[:])
+		fmt.Println(string(buf[:max(n-1, 0)]), err)
+	case "cansetfd":
+		for _, p := range args[1:] {
+			f, err := os.OpenFile(p, os.O_WRONLY, 0)
+			if err != nil {
+				fmt.Println(p, err)
+				continue
+			}
+			f.Close()
+			fmt.Println(p, "ok")
+		}
+	default:
+		return 2
+	}
+	return 0
+}
