@@ -1,0 +1,100 @@
+package layer
+
+import (
+	"context"
+	"fmt"
+	"hash"
+	"io"
+)
+
+// Limits of what one layer may ask for. A zero field means the default; a negative one means no limit.
+type Limits struct {
+	TotalBytes int64 // uncompressed stream and file contents (a sparse file counts with its size), each; default 128 GiB
+	Entries    int64 // of the archive; default 4 million
+	PathLength int64 // bytes of a name or link text; default 4096, what Linux takes in one call
+	Depth      int64 // components of a name; default 512
+	XattrBytes int64 // names and values of one entry's extended attributes; default 128 KiB
+	Ratio      int64 // uncompressed to stored bytes, beyond the first 4 GiB uncompressed; default 2000, which gzip cannot reach
+	Trailing   int64 // bytes after the archive's end mark; default 64 MiB
+}
+
+const unlimited = 1<<63 - 1
+
+func (l Limits) withDefaults() Limits {
+	for _, f := range []struct {
+		value *int64
+		def   int64
+	}{
+		{&l.TotalBytes, 128 << 30}, {&l.Entries, 4_000_000}, {&l.PathLength, 4096}, {&l.Depth, 512},
+		{&l.XattrBytes, 128 << 10}, {&l.Ratio, 2000}, {&l.Trailing, 64 << 20},
+	} {
+		if *f.value == 0 {
+			*f.value = f.def
+		} else if *f.value < 0 {
+			*f.value = unlimited
+		}
+	}
+	return l
+}
+
+// LimitError says that a layer exceeds a limit. Name is the field of Limits by which a caller who trusts the image raises it.
+type LimitError struct {
+	Name string
+	Max  int64
+}
+
+func (e *LimitError) Error() string {
+	what := map[string]string{
+		"TotalBytes": "%d uncompressed bytes", "Entries": "%d entries", "PathLength": "%d bytes in a name",
+		"Depth": "%d directories in a name", "XattrBytes": "%d bytes of extended attributes in one entry",
+		"Ratio": "%d times the stored size", "Trailing": "%d bytes after the archive's end",
+	}[e.Name]
+	return fmt.Sprintf("more than "+what+"; to allow it raise the layer limit %s", e.Max, e.Name)
+}
+
+type countReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// freeRatio is how many uncompressed bytes any stream may have whatever its compression ratio: runs of zeros compress a
+// thousandfold in honest images too.
+const freeRatio = 4 << 30
+
+// meter hashes and counts the uncompressed stream, and ends it with an error where a limit or the context says so.
+type meter struct {
+	ctx        context.Context
+	r          io.Reader
+	compressed *countReader
+	hash       hash.Hash
+	limits     *Limits
+	n          int64
+	end        int64 // where the archive ended, 0 before that
+}
+
+func (m *meter) Read(p []byte) (int, error) {
+	if err := m.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := m.r.Read(p)
+	m.hash.Write(p[:n])
+	m.n += int64(n)
+	switch {
+	case m.n > m.limits.TotalBytes:
+		return n, &LimitError{"TotalBytes", m.limits.TotalBytes}
+	case m.n > freeRatio && m.n/m.limits.Ratio > m.compressed.n:
+		return n, &LimitError{"Ratio", m.limits.Ratio}
+	case m.end > 0 && m.n-m.end > m.limits.Trailing:
+		return n, &LimitError{"Trailing", m.limits.Trailing}
+	}
+	return n, err
+}
+
+// ended says that the archive's end mark has been read, and how many bytes after it.
+func (m *meter) ended(after int64) { m.end = max(m.n-after, 1) }
