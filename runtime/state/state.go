@@ -3,12 +3,14 @@
 package state
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -121,7 +123,7 @@ func Reserve(root, id string) (*Container, error) {
 // no container's is empty.
 func (c *Container) fill(tmp string) error {
 	var err error
-	if c.lock, err = lockDir(tmp); err != nil {
+	if c.lock, err = lockDir(context.Background(), tmp); err != nil {
 		return err
 	}
 	data, err := json.Marshal(&c.State)
@@ -140,16 +142,28 @@ func (c *Container) fill(tmp string) error {
 	return nil
 }
 
-func lockDir(path string) (*os.File, error) {
+func lockDir(ctx context.Context, path string) (*os.File, error) {
 	d, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
-	if err := filelock.Lock(d); err != nil {
-		d.Close()
-		return nil, err
+	// flock(2) itself cannot be given up. Who holds the lock is done in milliseconds, mostly.
+	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
+		err := filelock.Try(d)
+		if err == nil {
+			return d, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			d.Close()
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			d.Close()
+			return nil, fmt.Errorf("another operation on the container is still at work: %w", ctx.Err())
+		case <-time.After(wait):
+		}
 	}
-	return d, nil
 }
 
 // Load reads a container's state without waiting for its lock. ErrNotExist, ErrInvalidID.
@@ -171,14 +185,14 @@ func Load(root, id string) (*Container, error) {
 	return c, nil
 }
 
-// Open waits for the container's lock, then is Load. The caller calls Close.
-func Open(root, id string) (*Container, error) {
+// Open waits for the container's lock, at most until ctx is done, then is Load. The caller calls Close.
+func Open(ctx context.Context, root, id string) (*Container, error) {
 	if err := CheckID(id); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(root, id)
 	for {
-		lock, err := lockDir(path)
+		lock, err := lockDir(ctx, path)
 		if errors.Is(err, os.ErrNotExist) {
 			return nil, ErrNotExist
 		}

@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -69,7 +70,7 @@ func TestReserve(t *testing.T) {
 	// Open waits until the lock is free.
 	opened := make(chan error)
 	go func() {
-		o, err := Open(root, "c1")
+		o, err := Open(context.Background(), root, "c1")
 		if err == nil {
 			o.Close()
 		}
@@ -79,6 +80,11 @@ func TestReserve(t *testing.T) {
 	case err := <-opened:
 		t.Errorf("Open of a locked container = %v", err)
 	case <-time.After(20 * time.Millisecond):
+	}
+	given, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	if _, err := Open(given, root, "c1"); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Open with a deadline = %v", err)
 	}
 	if err := c.Remove(); err != nil {
 		t.Fatal(err)

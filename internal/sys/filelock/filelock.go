@@ -9,15 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock waits until f is locked for the caller alone. It holds until f is closed.
-func Lock(f *os.File) error { return lock(f, unix.LOCK_EX) }
-
-// Try is Lock that returns EWOULDBLOCK when somebody else holds the lock.
-func Try(f *os.File) error { return lock(f, unix.LOCK_EX|unix.LOCK_NB) }
-
-func lock(f *os.File, how int) error {
+// Try locks f for the caller alone, until f and all copies of its descriptor are closed. EWOULDBLOCK: somebody else has it.
+func Try(f *os.File) error {
 	for {
-		err := unix.Flock(int(f.Fd()), how)
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
 			return nil
 		}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/tare-oci/tare/internal/flags"
+)
+
+// logger writes lines in the form in which runc's callers read them: with --log to that file, and errors and warnings bare
+// to stderr too, because some callers read the one and some the other.
+type logger struct {
+	stderr io.Writer
+	file   io.Writer // nil: lines go to stderr
+	json   bool
+}
+
+// open applies the global flags. The file is created if need be, so that a caller always finds it.
+func (l *logger) open(g *globals) error {
+	switch g.logFormat {
+	case "text", "":
+	case "json":
+		l.json = true
+	default:
+		return fmt.Errorf("invalid log-format: %s", g.logFormat)
+	}
+	if g.log == "" {
+		return nil
+	}
+	f, err := os.OpenFile(g.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	l.file = f
+	return nil
+}
+
+// line is one line of the JSON format.
+type line struct {
+	Level string `json:"level"`
+	Msg   string `json:"msg"`
+	Time  string `json:"time"`
+}
+
+func (l *logger) print(level, msg string) {
+	if l.file == nil {
+		l.write(l.stderr, level, msg)
+		return
+	}
+	l.write(l.file, level, msg)
+	if level != "debug" {
+		fmt.Fprintln(l.stderr, msg)
+	}
+}
+
+// write writes one line with one call, so that the lines of several processes do not mix.
+func (l *logger) write(w io.Writer, level, msg string) {
+	now := time.Now().UTC().Format(time.RFC3339)
+	if l.json {
+		data, err := json.Marshal(line{level, msg, now})
+		if err != nil {
+			return // strings alone: cannot happen
+		}
+		w.Write(append(data, '\n'))
+		return
+	}
+	fmt.Fprintf(w, "time=%s level=%s msg=%s\n", strconv.Quote(now), level, strconv.Quote(msg))
+}
+
+// fail reports the error of command c, if any, and returns the exit status.
+func (l *logger) fail(c *command, status int, err error) int {
+	if err == nil {
+		return status
+	}
+	msg := err.Error()
+	if c.name == "exec" {
+		msg = "exec failed: " + msg
+	}
+	l.print("error", msg)
+	if status == 0 {
+		return 1
+	}
+	return status
+}
+
+// usage reports a command line that is wrong, for c or for the program for nil, and returns the exit status.
+func (l *logger) usage(c *command, set *flags.Set, err error) int {
+	fmt.Fprintf(l.stderr, "Incorrect Usage.\n%v\n\nUSAGE:\n   %s\n\nOPTIONS:\n", err, c.synopsis())
+	set.Usage(l.stderr)
+	if l.file != nil {
+		l.write(l.file, "error", err.Error())
+	}
+	return 1
+}

@@ -1,0 +1,137 @@
+// Command tare-runtime runs containers from bundles as the OCI runtime specification describes them, with the command line
+// of runc, so that whatever drives runc can drive it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"github.com/tare-oci/tare/internal/flags"
+	"github.com/tare-oci/tare/runtime/lifecycle"
+	"github.com/tare-oci/tare/runtime/state"
+)
+
+// memoryLimit is the heap, in bytes, below which nothing is collected: a command ends long before that.
+const memoryLimit = 64 << 20
+
+func main() {
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(memoryLimit)
+	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// globals are the flags that every command has, before and after its name.
+type globals struct {
+	debug, systemdCgroup, help, version bool
+	log, logFormat, root, rootless      string
+}
+
+func (g *globals) define(s *flags.Set) {
+	s.Bool(&g.debug, "debug", "log more")
+	s.String(&g.log, "log", "FILE", "append log lines to FILE (default: write them to stderr)")
+	s.String(&g.logFormat, "log-format", "text|json", "format of log lines (default: text)")
+	s.String(&g.root, "root", "DIR", "directory of the containers' state, on a tmpfs (default: /run/tare, or $XDG_RUNTIME_DIR/tare)")
+	s.Bool(&g.systemdCgroup, "systemd-cgroup", "not supported: cgroups are managed through cgroupfs")
+	s.String(&g.rootless, "rootless", "true|false|auto", "ignore cgroup permission errors (default: auto)")
+	s.Bool(&g.help, "help,h", "show help")
+	s.Bool(&g.version, "version,v", "print the version")
+}
+
+// env is what a command works with.
+type env struct {
+	context.Context
+	args          []string // without flags
+	runtime       *lifecycle.Runtime
+	log           *logger
+	stdin, stdout *os.File
+	globals       *globals
+}
+
+// run runs one command line and returns the exit status.
+func run(args []string, stdin, stdout, stderr *os.File) int {
+	g := &globals{logFormat: "text", rootless: "auto"}
+	log := &logger{stderr: stderr}
+	var global flags.Set
+	global.Stop = true
+	g.define(&global)
+	args, err := global.Parse(args)
+	if err != nil {
+		return log.usage(nil, &global, err)
+	}
+	var c *command
+	set := &flags.Set{}
+	var act action
+	if len(args) > 0 {
+		name := args[0]
+		if c = find(name); c == nil {
+			return log.usage(nil, &global, fmt.Errorf("unknown command %q", name))
+		}
+		set.Stop = c.stop
+		if c.define != nil {
+			act = c.define(set)
+		}
+		if args, err = set.Parse(args[1:], &global); err != nil {
+			return log.usage(c, set, err)
+		}
+	}
+	switch {
+	case g.version:
+		printVersion(stdout)
+		return 0
+	case g.help || c == nil:
+		help(stdout, c, set, &global)
+		return 0
+	case c.name == "help":
+		return helpCommand(stdout, log, args, &global)
+	}
+	if err := log.open(g); err != nil {
+		log.print("error", err.Error())
+		return 1
+	}
+	if err := c.check(args); err != nil {
+		return log.usage(c, set, err)
+	}
+	e := &env{Context: context.Background(), args: args, log: log, stdin: stdin, stdout: stdout, globals: g}
+	if err := e.prepare(); err != nil {
+		return log.fail(c, 1, err)
+	}
+	status, err := act(e)
+	return log.fail(c, status, err)
+}
+
+// errSystemd says what to do about a flag that we do not have.
+var errSystemd = errors.New("--systemd-cgroup is not supported: tare-runtime manages cgroups through cgroupfs; " +
+	"set the caller's cgroup driver to cgroupfs")
+
+// prepare makes the runtime that the global flags describe.
+func (e *env) prepare() error {
+	g := e.globals
+	if g.systemdCgroup {
+		return errSystemd
+	}
+	root := g.root
+	if root == "" {
+		uid := os.Geteuid()
+		root = state.DefaultRoot(uid, os.Getenv("XDG_RUNTIME_DIR"))
+		if uid != 0 && os.Getenv("XDG_RUNTIME_DIR") != "" {
+			if err := state.MakeRootless(root); err != nil {
+				return err
+			}
+		}
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return fmt.Errorf("find state directory: %w", err)
+	}
+	e.runtime = lifecycle.New(root, func(text string) { e.log.print("warning", text) })
+	e.runtime.Debug = func(text string) { e.log.print("debug", text) }
+	if !g.debug {
+		e.runtime.Debug = func(string) {}
+	}
+	e.runtime.Rootless, err = lifecycle.ParseRootless(g.rootless)
+	return err
+}

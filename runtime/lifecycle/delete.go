@@ -1,0 +1,119 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/tare-oci/tare/runtime/hooks"
+	"github.com/tare-oci/tare/runtime/state"
+)
+
+// dying is how long the death of a killed process is awaited: one in an uninterruptible wait may take for ever.
+const dying = 10 * time.Second
+
+// Delete removes a stopped container: what is left of its processes, its cgroup, and its state, then runs its poststop hooks.
+// A created container is killed first, because callers rely on it where the specification has an error, and with force so
+// is any other. With force a container that does not exist is no error. A Delete that was cut short can be called again.
+func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
+	c, s, err := r.load(id)
+	if errors.Is(err, state.ErrNotExist) && force {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if s == state.Paused && c.Status() == state.Created {
+		s = state.Created
+	}
+	if s != state.Stopped && s != state.Created && !force {
+		return fmt.Errorf("cannot delete container %s that is not stopped: %s", id, s)
+	}
+	// Before the lock: a create or start that hangs holds it, and comes to an end with the init.
+	if err := r.end(ctx, c); err != nil {
+		return err
+	}
+	born := c.Created
+	limit, cancel := context.WithTimeout(ctx, dying)
+	defer cancel()
+	if c, err = state.Open(limit, r.Root, id); errors.Is(err, state.ErrNotExist) {
+		return nil // another delete, or the create that failed, was faster
+	} else if err != nil {
+		return err
+	}
+	defer c.Close()
+	if !c.Created.Equal(born) {
+		return nil // and a new one has the name already
+	}
+	return r.destroy(ctx, c)
+}
+
+// destroy undoes all that creating the locked container c did, then runs its poststop hooks, whose failures are warnings, and
+// forgets it. Each step may find itself done already.
+func (r *Runtime) destroy(ctx context.Context, c *state.Container) error {
+	if err := r.end(ctx, c); err != nil {
+		return err
+	}
+	g, err := r.cgroup(c)
+	if err != nil {
+		return err
+	}
+	if g != nil {
+		limit, cancel := context.WithTimeout(ctx, dying)
+		defer cancel()
+		if err := g.Destroy(limit); err != nil {
+			return err
+		}
+	}
+	if c.Hooks != nil {
+		for _, err := range hooks.RunAll(ctx, hooks.Poststop, c.Hooks, c.OCI(state.Stopped, 0), c.Bundle) {
+			r.Warn(err.Error())
+		}
+	}
+	return c.Remove()
+}
+
+// end kills the container's init and all else in its cgroup, and waits until the init is dead.
+func (r *Runtime) end(ctx context.Context, c *state.Container) error {
+	g, err := r.cgroup(c)
+	if err != nil {
+		return err
+	}
+	fd, err := open(c.Init)
+	if errors.Is(err, ErrNotRunning) {
+		if g == nil {
+			return nil
+		}
+		if err := g.Kill(syscall.SIGKILL); err != nil {
+			return err
+		}
+		return thaw(ctx, g)
+	}
+	if err != nil {
+		return err
+	}
+	defer fd.Close()
+	if err := fd.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	if g != nil {
+		if !c.OwnPidNS {
+			if err := g.Kill(syscall.SIGKILL); err != nil {
+				return err
+			}
+		}
+		if err := thaw(ctx, g); err != nil {
+			return err
+		}
+	}
+	limit, cancel := context.WithTimeout(ctx, dying)
+	defer cancel()
+	err = fd.Wait(limit)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("kill container %s: process %d has not died in %v (it may hang in the kernel: see /proc/%d/stack)",
+			c.ID, c.Init.Pid, dying, c.Init.Pid)
+	}
+	return err
+}

@@ -1,0 +1,133 @@
+// Package lifecycle has the operations on containers of the runtime specification, and those that runc added to them, over
+// the state directory.
+package lifecycle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/tare-oci/tare/internal/sys/pidfd"
+	"github.com/tare-oci/tare/runtime/state"
+)
+
+// Errors that callers of the runtime know by their text (requirement row 8.3).
+var (
+	ErrNotRunning = errors.New("container not running")
+	ErrNotPaused  = errors.New("container not paused")
+)
+
+// Runtime runs containers whose state is below one directory. Several processes, and several goroutines of one, may work on
+// the same containers at once: operations that change one wait for each other.
+type Runtime struct {
+	Root string            // the state directory
+	Warn func(text string) // takes sentences about what went wrong without consequence; not nil
+
+	group func(json.RawMessage) (group, error) // reads a container's cgroup from its state
+}
+
+// group is what the operations need of a container's cgroup; tests have another.
+type group interface {
+	Freeze(ctx context.Context) error
+	Thaw(ctx context.Context) error
+	Frozen() (bool, error)
+	Procs() ([]int, error)
+	Kill(sig syscall.Signal) error
+	Destroy(ctx context.Context) error
+}
+
+// load returns a container without its lock, and its state with regard to its cgroup.
+func (r *Runtime) load(id string) (*state.Container, state.Status, error) {
+	c, err := state.Load(r.Root, id)
+	if err != nil {
+		return nil, "", err
+	}
+	s, err := r.status(c)
+	return c, s, err
+}
+
+// status is the container's state, Paused included.
+func (r *Runtime) status(c *state.Container) (state.Status, error) {
+	s := c.Status()
+	if s != state.Running && s != state.Created {
+		return s, nil
+	}
+	g, err := r.cgroup(c)
+	if err != nil || g == nil {
+		return s, err
+	}
+	frozen, err := g.Frozen()
+	if err != nil {
+		if now := c.Status(); now == state.Stopped {
+			return now, nil // it went away between the two looks, and its cgroup may have too
+		}
+		return "", err
+	}
+	if frozen {
+		return state.Paused, nil
+	}
+	return s, nil
+}
+
+// cgroup returns the container's cgroup, nil if it has none.
+func (r *Runtime) cgroup(c *state.Container) (group, error) {
+	if len(c.Cgroup) == 0 || string(c.Cgroup) == "null" {
+		return nil, nil
+	}
+	g, err := r.group(c.Cgroup)
+	if err != nil {
+		return nil, fmt.Errorf("decode cgroup in the state of %s: %w", c.ID, err)
+	}
+	return g, nil
+}
+
+// open returns a descriptor of exactly the process p, which the caller closes. ErrNotRunning: it has exited.
+func open(p state.Process) (*pidfd.Pidfd, error) {
+	if p.Pid <= 0 {
+		return nil, ErrNotRunning
+	}
+	fd, err := pidfd.Open(p.Pid)
+	if errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL) { // EINVAL: the number is a thread's now
+		return nil, ErrNotRunning
+	}
+	if err != nil {
+		return nil, err
+	}
+	// The descriptor keeps the process from being confused from here on: look at whose it is now, not before.
+	if !p.Alive() {
+		fd.Close()
+		return nil, ErrNotRunning
+	}
+	return fd, nil
+}
+
+// State returns what "state" prints of the container id.
+func (r *Runtime) State(id string) (state.Output, error) {
+	c, s, err := r.load(id)
+	if err != nil {
+		return state.Output{}, err
+	}
+	return c.Output(s), nil
+}
+
+// List returns the states of all containers in the order of their ids. One that cannot be read is left out with a warning.
+func (r *Runtime) List() ([]state.Output, error) {
+	ids, err := state.List(r.Root)
+	if err != nil {
+		return nil, err
+	}
+	var list []state.Output
+	for _, id := range ids {
+		o, err := r.State(id)
+		switch {
+		case errors.Is(err, state.ErrNotExist): // removed meanwhile
+		case err != nil:
+			r.Warn(fmt.Sprintf("list container %s: %v", id, err))
+		default:
+			list = append(list, o)
+		}
+	}
+	return list, nil
+}
