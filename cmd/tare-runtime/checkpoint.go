@@ -8,8 +8,7 @@ import (
 
 // checkpointCommand refuses checkpoint and restore whatever their arguments.
 func checkpointCommand(name string) func(*flags.Set) action {
-	return func(s *flags.Set) action {
-		s.Stop = true
+	return func(*flags.Set) action {
 		return func(*env) (int, error) {
 			return 0, fmt.Errorf("%s is not supported: tare-runtime cannot checkpoint or restore containers", name)
 		}

@@ -14,31 +14,32 @@ type action func(*env) (status int, err error)
 // command is one word of the command line and what may follow it.
 type command struct {
 	name, args, about string
-	min, max          int                      // how many arguments; max -1: any number
-	stop              bool                     // flags end at the first argument
+	min, max          int                     // how many arguments; max -1: any number
+	stop              bool                    // flags end at the first argument
+	raw               bool                    // there are no flags
 	define            func(*flags.Set) action // names the flags
 }
 
 // commands are listed in the order of the help text.
 func commands() []*command {
 	return []*command{
-		{"create", "ID", "create a container", 1, 1, false, createCommand},
-		{"start", "ID", "run the process of a created container", 1, 1, false, startCommand},
-		{"run", "ID", "create and start a container, and wait for its end", 1, 1, false, runCommand},
-		{"state", "ID", "print the state of a container as JSON", 1, 1, false, stateCommand},
-		{"kill", "ID [SIGNAL]", "send a signal (default: TERM) to a container's first process", 1, 2, false, killCommand},
-		{"delete", "ID", "remove what a stopped container holds", 1, 1, false, deleteCommand},
-		{"exec", "ID COMMAND [ARG...]", "run another process in a container", 1, -1, true, execCommand},
-		{"ps", "ID [PS-OPTION...]", "list the processes in a container", 1, -1, true, psCommand},
-		{"list", "", "list the containers", 0, 0, false, listCommand},
-		{"pause", "ID", "suspend all processes of a container", 1, 1, false, pauseCommand},
-		{"resume", "ID", "resume a paused container", 1, 1, false, resumeCommand},
-		{"update", "ID", "change the resource limits of a container", 1, 1, false, updateCommand},
-		{"events", "ID", "print statistics and out-of-memory events as JSON lines", 1, 1, false, eventsCommand},
-		{"spec", "", "write a config.json to begin with", 0, 0, false, specCommand},
-		{"features", "", "print what the runtime supports as JSON", 0, 0, false, featuresCommand},
-		{"plan", "BUNDLE", "print the kernel operations that a bundle compiles to", 0, 1, false, planCommand},
-		{"help", "[COMMAND]", "show help", 0, 1, false, nil},
+		{"create", "ID", "create a container", 1, 1, false, false, createCommand},
+		{"start", "ID", "run the process of a created container", 1, 1, false, false, startCommand},
+		{"run", "ID", "create and start a container, and wait for its end", 1, 1, false, false, runCommand},
+		{"state", "ID", "print the state of a container as JSON", 1, 1, false, false, stateCommand},
+		{"kill", "ID [SIGNAL]", "send a signal (default: TERM) to a container's first process", 1, 2, false, false, killCommand},
+		{"delete", "ID", "remove what a stopped container holds", 1, 1, false, false, deleteCommand},
+		{"exec", "ID COMMAND [ARG...]", "run another process in a container", 1, -1, true, false, execCommand},
+		{"ps", "ID [PS-OPTION...]", "list the processes in a container", 1, -1, true, false, psCommand},
+		{"list", "", "list the containers", 0, 0, false, false, listCommand},
+		{"pause", "ID", "suspend all processes of a container", 1, 1, false, false, pauseCommand},
+		{"resume", "ID", "resume a paused container", 1, 1, false, false, resumeCommand},
+		{"update", "ID", "change the resource limits of a container", 1, 1, false, false, updateCommand},
+		{"events", "ID", "print statistics and out-of-memory events as JSON lines", 1, 1, false, false, eventsCommand},
+		{"spec", "", "write a config.json to begin with", 0, 0, false, false, specCommand},
+		{"features", "", "print what the runtime supports as JSON", 0, 0, false, false, featuresCommand},
+		{"plan", "BUNDLE", "print the kernel operations that a bundle compiles to", 0, 1, false, false, planCommand},
+		{"help", "[COMMAND]", "show help", 0, 1, false, false, nil},
 	}
 }
 
@@ -53,7 +54,7 @@ func find(name string) *command {
 		}
 	}
 	if name == "checkpoint" || name == "restore" {
-		return &command{name, "ID", "", 0, -1, false, checkpointCommand(name)}
+		return &command{name, "ID", "not supported", 0, -1, false, true, checkpointCommand(name)}
 	}
 	return nil
 }

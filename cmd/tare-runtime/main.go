@@ -74,8 +74,11 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 		if c.define != nil {
 			act = c.define(set)
 		}
-		if args, err = set.Parse(args[1:], &global); err != nil {
-			return log.usage(c, set, err)
+		args = args[1:]
+		if !c.raw {
+			if args, err = set.Parse(args, &global); err != nil {
+				return log.usage(c, set, err)
+			}
 		}
 	}
 	switch {

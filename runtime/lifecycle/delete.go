@@ -75,21 +75,11 @@ func (r *Runtime) destroy(ctx context.Context, c *state.Container) error {
 	return c.Remove()
 }
 
-// end kills the container's init and all else in its cgroup, and waits until the init is dead.
+// end kills the container's init and waits until it is dead. Processes that outlive it go with the cgroup.
 func (r *Runtime) end(ctx context.Context, c *state.Container) error {
-	g, err := r.cgroup(c)
-	if err != nil {
-		return err
-	}
 	fd, err := open(c.Init)
 	if errors.Is(err, ErrNotRunning) {
-		if g == nil {
-			return nil
-		}
-		if err := g.Kill(syscall.SIGKILL); err != nil {
-			return err
-		}
-		return thaw(ctx, g)
+		return nil
 	}
 	if err != nil {
 		return err
@@ -98,12 +88,11 @@ func (r *Runtime) end(ctx context.Context, c *state.Container) error {
 	if err := fd.Signal(syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
+	g, err := r.cgroup(c)
+	if err != nil {
+		return err
+	}
 	if g != nil {
-		if !c.OwnPidNS {
-			if err := g.Kill(syscall.SIGKILL); err != nil {
-				return err
-			}
-		}
 		if err := thaw(ctx, g); err != nil {
 			return err
 		}

@@ -55,6 +55,9 @@ func signal(p state.Process, sig syscall.Signal) error {
 // thaw wakes what is frozen: a version 1 freezer holds back even SIGKILL.
 func thaw(ctx context.Context, g group) error {
 	frozen, err := g.Frozen()
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
 	if err != nil || !frozen {
 		return err
 	}

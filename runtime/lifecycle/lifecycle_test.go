@@ -57,6 +57,8 @@ func (g *fakeGroup) Kill(sig syscall.Signal) error {
 	return nil
 }
 
+func (g *fakeGroup) Update(*specs.LinuxResources) error { return nil }
+
 func (g *fakeGroup) Destroy(context.Context) error {
 	g.destroyed++
 	return nil
@@ -65,17 +67,14 @@ func (g *fakeGroup) Destroy(context.Context) error {
 type world struct {
 	*Runtime
 	t        *testing.T
-	group    *fakeGroup
+	fake     *fakeGroup
 	warnings []string
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, group: &fakeGroup{}}
-	w.Runtime = &Runtime{
-		Root:  t.TempDir(),
-		Warn:  func(s string) { w.warnings = append(w.warnings, s) },
-		group: func(json.RawMessage) (group, error) { return w.group, nil },
-	}
+	w := &world{t: t, fake: &fakeGroup{}}
+	w.Runtime = New(t.TempDir(), func(s string) { w.warnings = append(w.warnings, s) })
+	w.Runtime.group = func(json.RawMessage) (group, error) { return w.fake, nil }
 	return w
 }
 
@@ -105,7 +104,7 @@ func (w *world) container(id string, edit func(*state.Container)) state.Process 
 	defer c.Close()
 	c.Creating, c.Init, c.OwnPidNS, c.Bundle = false, w.process(), true, w.t.TempDir()
 	c.Cgroup = json.RawMessage(`{}`)
-	w.group.pids = append(w.group.pids, c.Init.Pid)
+	w.fake.pids = append(w.fake.pids, c.Init.Pid)
 	if edit != nil {
 		edit(c)
 	}
@@ -183,7 +182,7 @@ func TestKillPaused(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, "death", func() bool { return !p.Alive() })
-	if w.group.frozen {
+	if w.fake.frozen {
 		t.Error("still frozen")
 	}
 }
@@ -191,10 +190,10 @@ func TestKillPaused(t *testing.T) {
 func TestKillSharedPidNamespace(t *testing.T) {
 	w := newWorld(t)
 	child := w.process()
-	w.group.pids = append(w.group.pids, child.Pid)
+	w.fake.pids = append(w.fake.pids, child.Pid)
 	p := w.container("c", func(c *state.Container) { c.OwnPidNS = false })
-	if err := w.Kill(ctx, "c", syscall.SIGCONT, false); err != nil || len(w.group.calls) != 0 {
-		t.Errorf("another signal went to the group: %v, %v", w.group.calls, err)
+	if err := w.Kill(ctx, "c", syscall.SIGCONT, false); err != nil || len(w.fake.calls) != 0 {
+		t.Errorf("another signal went to the group: %v, %v", w.fake.calls, err)
 	}
 	if err := w.Kill(ctx, "c", syscall.SIGKILL, false); err != nil {
 		t.Fatal(err)
@@ -242,7 +241,7 @@ func TestDelete(t *testing.T) {
 	if !p.Alive() {
 		t.Fatal("a refused delete killed")
 	}
-	w.group.frozen = true
+	w.fake.frozen = true
 	if err := w.Delete(ctx, "c", true); err != nil {
 		t.Fatal(err)
 	}
@@ -259,8 +258,8 @@ func TestDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.gone("creating", p)
-	if w.group.destroyed != 3 {
-		t.Errorf("cgroup destroyed %d times, want 3", w.group.destroyed)
+	if w.fake.destroyed != 3 {
+		t.Errorf("cgroup destroyed %d times, want 3", w.fake.destroyed)
 	}
 }
 
@@ -328,7 +327,7 @@ func TestListAndPs(t *testing.T) {
 	if len(w.warnings) != 1 || !strings.HasPrefix(w.warnings[0], "list container broken: decode state ") {
 		t.Errorf("warnings %q", w.warnings)
 	}
-	if pids, err := w.Ps("b"); err != nil || !slices.Equal(pids, w.group.pids) {
+	if pids, err := w.Ps("b"); err != nil || !slices.Equal(pids, w.fake.pids) {
 		t.Errorf("Ps = %v, %v", pids, err)
 	}
 	if _, err := w.Ps("none"); err != state.ErrNotExist {

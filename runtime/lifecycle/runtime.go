@@ -7,9 +7,15 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/tare-oci/tare/internal/sys/pidfd"
+	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
@@ -22,8 +28,10 @@ var (
 // Runtime runs containers whose state is below one directory. Several processes, and several goroutines of one, may work on
 // the same containers at once: operations that change one wait for each other.
 type Runtime struct {
-	Root string            // the state directory
-	Warn func(text string) // takes sentences about what went wrong without consequence; not nil
+	Root     string            // the state directory
+	Warn     func(text string) // takes sentences about what went wrong without consequence; not nil
+	Debug    func(text string) // takes sentences about what is done; not nil
+	Rootless Rootless
 
 	group func(json.RawMessage) (group, error) // reads a container's cgroup from its state
 }
@@ -35,7 +43,63 @@ type group interface {
 	Frozen() (bool, error)
 	Procs() ([]int, error)
 	Kill(sig syscall.Signal) error
+	Update(res *specs.LinuxResources) error
 	Destroy(ctx context.Context) error
+}
+
+// New returns the runtime over the state directory root, an absolute path.
+func New(root string, warn func(text string)) *Runtime {
+	return &Runtime{Root: root, Warn: warn, Debug: func(string) {}, group: decodeGroup}
+}
+
+func decodeGroup(data json.RawMessage) (group, error) {
+	g := new(cgroup.Group)
+	if err := json.Unmarshal(data, g); err != nil {
+		return nil, err
+	}
+	if len(g.Dirs) == 0 {
+		return nil, nil
+	}
+	return g, nil
+}
+
+// Rootless says whether the runtime may not be allowed to manage cgroups, and goes on without them then.
+type Rootless int
+
+// The values of --rootless. Auto means yes for a user who is not root, or root of a user namespace only.
+const (
+	RootlessAuto Rootless = iota
+	RootlessYes
+	RootlessNo
+)
+
+// ParseRootless reads a value of --rootless.
+func ParseRootless(s string) (Rootless, error) {
+	if s == "auto" || s == "" {
+		return RootlessAuto, nil
+	}
+	yes, err := strconv.ParseBool(s)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("invalid value %q for --rootless: want true, false or auto", s)
+	case yes:
+		return RootlessYes, nil
+	}
+	return RootlessNo, nil
+}
+
+// On decides Auto for this process.
+func (r Rootless) On() bool {
+	if r != RootlessAuto {
+		return r == RootlessYes
+	}
+	if os.Geteuid() != 0 {
+		return true
+	}
+	// The first user namespace maps all ids to themselves (user_namespaces(7)).
+	m, err := os.ReadFile("/proc/self/uid_map")
+	f := strings.Fields(string(m))
+	return err == nil && (len(f) != 3 || f[0] != "0" || f[1] != "0" || f[2] != "4294967295")
 }
 
 // load returns a container without its lock, and its state with regard to its cgroup.
@@ -59,6 +123,9 @@ func (r *Runtime) status(c *state.Container) (state.Status, error) {
 		return s, err
 	}
 	frozen, err := g.Frozen()
+	if errors.Is(err, errors.ErrUnsupported) { // no freezer is mounted: nothing is frozen
+		return s, nil
+	}
 	if err != nil {
 		if now := c.Status(); now == state.Stopped {
 			return now, nil // it went away between the two looks, and its cgroup may have too

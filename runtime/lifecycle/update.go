@@ -1,0 +1,56 @@
+package lifecycle
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/runtime/state"
+)
+
+// Update changes the resource limits of a container that is not stopped. What res leaves unset keeps its value; when a value
+// is refused nothing has changed.
+func (r *Runtime) Update(ctx context.Context, id string, res *specs.LinuxResources) error {
+	c, err := state.Open(ctx, r.Root, id)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if s := c.Status(); s == state.Stopped || s == state.Creating {
+		return fmt.Errorf("%w: %s", ErrNotRunning, s)
+	}
+	g, err := r.cgroup(c)
+	if err != nil {
+		return err
+	}
+	if g == nil {
+		return fmt.Errorf("update container %s: %w", id, errNoCgroup)
+	}
+	return g.Update(res)
+}
+
+// ParseSize reads a number of bytes with an optional unit K, M, G, T or P, of powers of 1024, in upper or lower case, with or
+// without "B" or "iB" after it. "-1" stays: no limit.
+func ParseSize(s string) (int64, error) {
+	if s == "-1" {
+		return -1, nil
+	}
+	number := strings.TrimRight(s, "BbIiKkMmGgTtPp")
+	unit := strings.ToLower(s[len(number):])
+	shift := 0
+	if unit != "" && unit != "b" {
+		i := strings.IndexByte("kmgtp", unit[0])
+		if rest := unit[1:]; i < 0 || rest != "" && rest != "b" && rest != "ib" {
+			return 0, fmt.Errorf("invalid size %q", s)
+		}
+		shift = 10 * (i + 1)
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > (1<<63-1)>>shift {
+		return 0, fmt.Errorf("invalid size %q", s)
+	}
+	return n << shift, nil
+}
