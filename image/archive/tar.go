@@ -36,8 +36,9 @@ const (
 
 // tarFile is a source in an indexed tar file.
 type tarFile struct {
-	f       *os.File
-	members map[string]member
+	f         *os.File
+	members   map[string]member
+	truncated bool // no end marker: a cut between two entries shows nowhere else
 }
 
 func openTar(name string) (source, error) {
@@ -65,7 +66,8 @@ func (t *tarFile) index(size int64) error {
 			if len(t.members) == 0 {
 				return errors.New("tar archive is empty")
 			}
-			return nil
+			t.truncated, err = noEndMarker(section)
+			return err
 		case errors.Is(err, io.ErrUnexpectedEOF):
 			return fmt.Errorf("tar archive is truncated after %d bytes: %w", size, err)
 		case errors.Is(err, tar.ErrHeader) && len(t.members) == 0:
@@ -96,6 +98,16 @@ func (t *tarFile) index(size int64) error {
 		}
 		t.members[clean] = m
 	}
+}
+
+// noEndMarker tells whether the last block that was read is not of zeros.
+func noEndMarker(section *io.SectionReader) (bool, error) {
+	var block [512]byte
+	if _, err := section.Seek(-int64(len(block)), io.SeekCurrent); err != nil {
+		return false, err
+	}
+	_, err := io.ReadFull(section, block[:])
+	return block != [512]byte{}, err
 }
 
 func newMember(h *tar.Header, offset int64) (member, error) {
@@ -131,6 +143,9 @@ func inside(name string) (string, bool) {
 
 func (t *tarFile) open(name string) (*file, error) {
 	m, ok := t.members[name]
+	if !ok && t.truncated {
+		return nil, fmt.Errorf("%w (the tar archive has no end marker: it seems truncated)", missing(name))
+	}
 	if !ok {
 		return nil, missing(name)
 	}
