@@ -1,25 +1,74 @@
 # tare: `make help` lists the targets.
+#
+# Variables: GO, PKGS (packages for unit and lint), RUN (-run for the tests), TARE_RUNTIME (the runtime under test,
+# default bin/tare-runtime; runc or crun to compare), FUZZTIME (per target).
 export CGO_ENABLED = 0
 GO ?= go
-PKGS = ./...
+PKGS ?= ./...
+RUN ?= .
+FUZZTIME ?= 30s
+BIN = $(CURDIR)/bin
 
-.PHONY: help build lint unit test clean
+VERSION := $(shell git describe --tags --match 'v*' --dirty 2>/dev/null || sed -n 's/^## \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md 2>/dev/null | head -n 1)
+COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
+LDFLAGS = -s -w -buildid= -X main.version=$(or $(VERSION),devel) -X main.commit=$(COMMIT)
+
+UNIT = $$($(GO) list $(PKGS) | grep -v '/tare/test\(/\|$$\)')
+SUITES = $$($(GO) list ./test/... 2>/dev/null)
+STATICCHECK = $(GO) run -modfile=tools/go.mod honnef.co/go/tools/cmd/staticcheck
+SUMMARY = $(GO) run ./internal/tools/testsummary
+# The ports that must compile; amd64 and arm64 are tested.
+PORTS = amd64 arm64 386 arm riscv64 s390x ppc64le loong64
+
+.PHONY: help build demo lint unit test test-long test-vm bench fuzz deps deps-update clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14 | sort
 
 build: ## static binaries into bin/
 	@mkdir -p bin
-	@for c in $$(ls cmd 2>/dev/null); do $(GO) build -trimpath -ldflags='-s -w' -o bin/$$c ./cmd/$$c || exit 1; done
+	@for c in $$(ls cmd 2>/dev/null); do \
+		$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o bin/$$c ./cmd/$$c || exit 1; done
 
-lint: ## gofmt, go vet on every port
-	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
-	@for a in amd64 arm64; do GOARCH=$$a $(GO) vet $(PKGS) || exit 1; done
+demo: build ## make an image from Debian's packages and run a limited, isolated process from it (root)
+	@scripts/deps.sh demo
+	@scripts/demo.sh
+
+lint: ## gofmt, go vet on every port, staticcheck, the rules of internal/house
+	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
+	@for a in $(PORTS); do GOARCH=$$a $(GO) vet $(PKGS) || { echo "go vet for linux/$$a found the above"; exit 1; }; done
+	@$(STATICCHECK) $(PKGS)
+	@$(GO) test ./internal/house
 
 unit: ## unit tests of the packages, without the black-box suites
-	@$(GO) test $$($(GO) list ./... | grep -v /test/)
+	@$(GO) test -run '$(RUN)' $(UNIT)
 
-test: build unit ## everything
+test: build deps ## everything: unit tests, then the black-box suites over bin/ (root)
+	@{ $(GO) test -json -run '$(RUN)' $(UNIT); \
+	   [ -z "$(SUITES)" ] || TARE_RUNTIME=$${TARE_RUNTIME:-$(BIN)/tare-runtime} PATH="$(BIN):$$PATH" \
+	   $(GO) test -json -count=1 -p 1 -timeout 30m -run '$(RUN)' $(SUITES); } 2>&1 | $(SUMMARY)
+
+test-long: build deps ## the same with TARE_LONG=1: tests that take minutes run too
+	@TARE_LONG=1 $(MAKE) --no-print-directory test
+
+test-vm: build deps ## the suites in virtual machines, one per kernel
+	@[ -d test/vm ] || { echo "there are no tests in virtual machines yet"; exit 1; }
+	@TARE_VM=1 $(GO) test -json -count=1 -timeout 60m ./test/vm/... 2>&1 | $(SUMMARY)
+
+bench: build deps ## measure against runc and crun
+	@[ -d test/bench ] || { echo "there are no comparing benchmarks yet; this is go test -bench"; $(GO) test -run '^$$' -bench . $(UNIT); exit; }; \
+	$(GO) run ./test/bench
+
+fuzz: ## every fuzz target for FUZZTIME
+	@for p in $$($(GO) list $(PKGS)); do \
+		for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+			echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; done; done
+
+deps: ## install what the tests use, by apt; without a network say what is missing
+	@scripts/deps.sh
+
+deps-update: ## rewrite cmd/*/deps.txt, the lists of linked packages
+	@$(GO) test -count=1 -run TestDependencyLists ./internal/house -args -update
 
 clean: ## remove what was built
 	rm -rf bin .cache

@@ -69,7 +69,7 @@ func decodeHooks(d *decoder, h *specs.Hooks) {
 	d.object(func(name string) {
 		switch name {
 		case "prestart":
-			list(d, &h.Prestart, decodeHook) //nolint:staticcheck // deprecated, but engines still write it
+			list(d, &h.Prestart, decodeHook)
 		case "createRuntime":
 			list(d, &h.CreateRuntime, decodeHook)
 		case "createContainer":

@@ -61,7 +61,7 @@ func decodeMemory(d *decoder, m *specs.LinuxMemory) {
 		case "swap":
 			signed(d, alloc(&m.Swap))
 		case "kernel":
-			signed(d, alloc(&m.Kernel)) //nolint:staticcheck // deprecated, but engines still write it
+			signed(d, alloc(&m.Kernel))
 		case "kernelTCP":
 			signed(d, alloc(&m.KernelTCP))
 		case "swappiness":

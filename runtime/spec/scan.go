@@ -124,14 +124,13 @@ func (d *decoder) wrong(want string) {
 		return
 	}
 	var got string
-	start := d.pos
 	switch d.peek() {
 	case '{':
 		got = "an object"
 	case '[':
 		got = "an array"
 	default:
-		start = d.pos
+		start := d.pos
 		d.skip()
 		if d.err != nil {
 			return

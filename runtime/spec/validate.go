@@ -139,7 +139,7 @@ func (v *validator) hooks(h *specs.Hooks) {
 	if h == nil {
 		return
 	}
-	v.hook("prestart", h.Prestart) //nolint:staticcheck // deprecated, but engines still write it
+	v.hook("prestart", h.Prestart)
 	v.hook("createRuntime", h.CreateRuntime)
 	v.hook("createContainer", h.CreateContainer)
 	v.hook("startContainer", h.StartContainer)

@@ -182,7 +182,8 @@ func (v *validator) netDevices(l *specs.Linux) {
 
 // isInterfaceName applies the rules of the kernel's dev_valid_name, and refuses %, which it would expand.
 func isInterfaceName(s string) bool {
-	return s != "" && s != "." && s != ".." && len(s) <= 15 && !strings.ContainsAny(s, "/:% \t\n\v\f\r\xa0")
+	return s != "" && s != "." && s != ".." && len(s) <= 15 && !strings.ContainsAny(s, "/:% \t\n\v\f\r") &&
+		strings.IndexByte(s, 0xa0) < 0 // white space to the kernel, which reads bytes as Latin-1
 }
 
 func (v *validator) sysctl(l *specs.Linux) {
