@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
 	"github.com/tare-oci/tare/runtime/hooks"
+	"github.com/tare-oci/tare/runtime/seccomp"
 	"github.com/tare-oci/tare/runtime/spec"
 )
 
@@ -27,12 +28,18 @@ func Document(version, commit string) *features.Features {
 		Annotations:   map[string]string{versionKey: version, commitKey: commit},
 		Linux: &features.Linux{
 			Namespaces:   namespaces(),
-			Capabilities: capabilities(),
+			Capabilities: spec.CapabilityNames(),
 			Cgroup:       &features.Cgroup{V1: yes(), V2: yes(), Systemd: no(), SystemdUser: no(), Rdma: yes()},
-			Seccomp:      &features.Seccomp{Enabled: no()},
-			Apparmor:     &features.Apparmor{Enabled: no()},
-			Selinux:      &features.Selinux{Enabled: no()},
-			IntelRdt:     &features.IntelRdt{Enabled: no(), Schemata: no(), Monitoring: no()},
+			Seccomp: &features.Seccomp{
+				Enabled: yes(), Actions: seccompActions(), Operators: seccomp.Operators(), Archs: seccomp.Archs(),
+				KnownFlags: seccomp.Flags(), SupportedFlags: seccomp.Flags(),
+			},
+			Apparmor:        &features.Apparmor{Enabled: yes()},
+			Selinux:         &features.Selinux{Enabled: yes()},
+			IntelRdt:        &features.IntelRdt{Enabled: no(), Schemata: no(), Monitoring: no()},
+			MemoryPolicy:    memoryPolicy(),
+			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: yes()}},
+			NetDevices:      &features.NetDevices{Enabled: no()},
 		},
 	}
 }
@@ -52,4 +59,21 @@ func namespaces() []string {
 	return names
 }
 
-func capabilities() []string { return slices.Clone(spec.CapabilityNames()) }
+// seccompActions leaves out what the compiler can do but no container can use: nothing receives a listener yet.
+func seccompActions() []string {
+	return slices.DeleteFunc(seccomp.Actions(), func(a string) bool { return a == string(specs.ActNotify) })
+}
+
+func memoryPolicy() *features.MemoryPolicy {
+	p := &features.MemoryPolicy{}
+	for _, m := range []specs.MemoryPolicyModeType{
+		specs.MpolDefault, specs.MpolBind, specs.MpolInterleave, specs.MpolWeightedInterleave,
+		specs.MpolPreferred, specs.MpolPreferredMany, specs.MpolLocal,
+	} {
+		p.Modes = append(p.Modes, string(m))
+	}
+	for _, f := range []specs.MemoryPolicyFlagType{specs.MpolFNumaBalancing, specs.MpolFRelativeNodes, specs.MpolFStaticNodes} {
+		p.Flags = append(p.Flags, string(f))
+	}
+	return p
+}
