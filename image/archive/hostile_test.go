@@ -84,6 +84,10 @@ func TestHostileManifest(t *testing.T) {
 		"no layers":      {func(_ imagetest.Files, m *v1.Manifest, c *v1.Image) { m.Layers, c.RootFS.DiffIDs = nil, nil }, ""},
 		"docker types":   {func(_ imagetest.Files, m *v1.Manifest, _ *v1.Image) { m.Layers[0].MediaType = dockerLayer }, ""},
 		"embedded layer": {func(_ imagetest.Files, m *v1.Manifest, _ *v1.Image) { m.Layers[0].Data = layer }, ""},
+		"embedded layer without a blob": {func(f imagetest.Files, m *v1.Manifest, _ *v1.Image) {
+			m.Layers[0].Data = layer
+			delete(f, blobPath(m.Layers[0].Digest))
+		}, ""},
 		"fewer diff IDs": {func(_ imagetest.Files, _ *v1.Manifest, c *v1.Image) { c.RootFS.DiffIDs = nil }, "image has 1 layers, its config has 0 diff_ids"},
 		"rootfs type":    {func(_ imagetest.Files, _ *v1.Manifest, c *v1.Image) { c.RootFS.Type = "x" }, `rootfs of type "x"`},
 		"layer type":     {func(_ imagetest.Files, m *v1.Manifest, _ *v1.Image) { m.Layers[0].MediaType = "a/b" }, `layer 0: media type "a/b" is not of a layer`},

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -268,7 +269,12 @@ func (a *Archive) blobLayer(d v1.Descriptor) (Layer, error) {
 		return Layer{}, fmt.Errorf("media type %q is not of a layer that tare can read", d.MediaType)
 	}
 	l := Layer{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size}
-	l.open = func() (io.ReadCloser, error) { return a.openBlob(blobPath(d.Digest), d.Size, d.Digest) }
+	l.open = func() (io.ReadCloser, error) {
+		if d.Data != nil { // CheckDescriptor verified it
+			return io.NopCloser(bytes.NewReader(d.Data)), nil
+		}
+		return a.openBlob(blobPath(d.Digest), d.Size, d.Digest)
+	}
 	r, err := l.open()
 	if errors.Is(err, fs.ErrNotExist) && manifest.IsNonDistributable(d.MediaType) {
 		return Layer{}, fmt.Errorf("%w (its licence lets it be had only from %.500q)", err, d.URLs)
