@@ -44,7 +44,7 @@ type arch struct {
 	token  uint32 // AUDIT_ARCH_* of linux/audit.h, which the kernel puts into seccomp_data.arch
 	column int    // of the numbers table
 	base   uint32 // added to a number of the table
-	narrow bool   // arguments are 32 bits wide
+	narrow bool   // 32 bits of the arguments are compared
 }
 
 // archs is sorted by name. The five without a family belong to machines that Go does not run on; no kernel that runs this
@@ -56,10 +56,10 @@ var archs = [...]arch{
 	{"SCMP_ARCH_M68K", "", 0x00000004, noColumn, 0, true},
 	{"SCMP_ARCH_MIPS", "mips", 0x00000008, colMIPS, 4000, true},
 	{"SCMP_ARCH_MIPS64", "mips", 0x80000008, colMIPS64, 5000, false},
-	{"SCMP_ARCH_MIPS64N32", "mips", 0xa0000008, colMIPS64N32, 6000, false},
+	{"SCMP_ARCH_MIPS64N32", "mips", 0xa0000008, colMIPS64N32, 6000, true},
 	{"SCMP_ARCH_MIPSEL", "mipsel", 0x40000008, colMIPS, 4000, true},
 	{"SCMP_ARCH_MIPSEL64", "mipsel", 0xc0000008, colMIPS64, 5000, false},
-	{"SCMP_ARCH_MIPSEL64N32", "mipsel", 0xe0000008, colMIPS64N32, 6000, false},
+	{"SCMP_ARCH_MIPSEL64N32", "mipsel", 0xe0000008, colMIPS64N32, 6000, true},
 	{"SCMP_ARCH_PARISC", "", 0x0000000f, noColumn, 0, true},
 	{"SCMP_ARCH_PARISC64", "", 0x8000000f, noColumn, 0, false},
 	{"SCMP_ARCH_PPC", "ppc", 0x00000014, colPPC, 0, true},
@@ -70,7 +70,7 @@ var archs = [...]arch{
 	{"SCMP_ARCH_S390X", "s390", 0x80000016, colS390X, 0, false},
 	{"SCMP_ARCH_SH", "", 0x4000002a, noColumn, 0, true},
 	{"SCMP_ARCH_SHEB", "", 0x0000002a, noColumn, 0, true},
-	{"SCMP_ARCH_X32", "x86", 0xc000003e, colX32, x32Bit, false},
+	{"SCMP_ARCH_X32", "x86", 0xc000003e, colX32, x32Bit, true},
 	{"SCMP_ARCH_X86", "x86", 0x40000003, colX86, 0, true},
 	{"SCMP_ARCH_X86_64", "x86", 0xc000003e, colX8664, 0, false},
 }

@@ -34,7 +34,7 @@ type label int
 type assembler struct {
 	rev     []Instruction // last first
 	returns []label       // the latest instruction for each answer
-	chains  []label       // in the section being written, by index; -1 where not yet needed
+	chains  []label       // in the section being written, by index, wide and narrow; -1 where not yet needed
 	full    bool          // more than MaxInstructions: the result is of no use
 	big     bool
 }
@@ -142,12 +142,16 @@ func (a *assembler) condition(c *specs.LinuxSeccompArg, narrow bool, yes, no lab
 }
 
 // leaf returns the code of an outcome.
-func (a *assembler) leaf(c *compiler, o outcome, narrow bool) label {
+func (a *assembler) leaf(c *compiler, o outcome) label {
 	if o.chain == noChain {
 		return a.ret(o.ret)
 	}
-	if l := a.chains[o.chain]; l >= 0 {
-		return l
+	written := &a.chains[2*o.chain]
+	if o.narrow {
+		written = &a.chains[2*o.chain+1]
+	}
+	if *written >= 0 {
+		return *written
 	}
 	ch := &c.chains[o.chain]
 	next := a.ret(ch.final)
@@ -155,34 +159,33 @@ func (a *assembler) leaf(c *compiler, o outcome, narrow bool) label {
 		r := &c.rules[ch.rules[i]]
 		l := a.ret(r.ret)
 		for j := len(r.conds) - 1; j >= 0; j-- {
-			l = a.condition(&r.conds[j], narrow, l, next)
+			l = a.condition(&r.conds[j], o.narrow, l, next)
 		}
 		next = l
 	}
-	a.chains[o.chain] = next
+	*written = next
 	return next
 }
 
 // tree is a binary search for the number in the accumulator.
-func (a *assembler) tree(c *compiler, spans []span, narrow bool) label {
+func (a *assembler) tree(c *compiler, spans []span) label {
 	if len(spans) == 1 {
-		return a.leaf(c, spans[0].out, narrow)
+		return a.leaf(c, spans[0].out)
 	}
 	if len(spans) == 3 && spans[0].out == spans[2].out && spans[1].start+1 == spans[2].start { // one number among others
-		no := a.leaf(c, spans[0].out, narrow)
-		return a.jump(opEqual, spans[1].start, a.leaf(c, spans[1].out, narrow), no)
+		no := a.leaf(c, spans[0].out)
+		return a.jump(opEqual, spans[1].start, a.leaf(c, spans[1].out), no)
 	}
 	mid := len(spans) / 2
-	above := a.tree(c, spans[mid:], narrow)
-	below := a.tree(c, spans[:mid], narrow)
+	above := a.tree(c, spans[mid:])
+	below := a.tree(c, spans[:mid])
 	return a.jump(opAtMin, spans[mid].start, above, below)
 }
 
 // section is the code for one audit token.
 type section struct {
-	token  uint32
-	narrow bool
-	spans  []span
+	token uint32
+	spans []span
 }
 
 // sections puts x32, which has x86-64's token, behind x86-64.
@@ -198,16 +201,16 @@ func (c *compiler) sections(list []*arch) []section {
 		case a.column == colX32 && x8664:
 			// With x86-64's.
 		case a.column == colX32:
-			s := appendSpan(nil, 0, outcome{retKillProcess, noChain})
-			secs = append(secs, section{a.token, a.narrow, c.appendSpans(s, a, x32Bit)})
+			s := appendSpan(nil, 0, always(retKillProcess))
+			secs = append(secs, section{a.token, c.appendSpans(s, a, x32Bit)})
 		default:
 			s := c.appendSpans(nil, a, 0)
 			if a.column == colX8664 && x32 {
 				s = c.appendSpans(s, findArch("SCMP_ARCH_X32"), x32Bit)
 			} else if a.column == colX8664 {
-				s = appendSpan(s, x32Bit, outcome{c.enosys, noChain})
+				s = appendSpan(s, x32Bit, always(c.enosys))
 			}
-			secs = append(secs, section{a.token, a.narrow, s})
+			secs = append(secs, section{a.token, s})
 		}
 	}
 	return secs
@@ -217,13 +220,13 @@ func (c *compiler) sections(list []*arch) []section {
 func (c *compiler) program(list []*arch) ([]Instruction, error) {
 	a := &assembler{big: c.machine.bigEndian, rev: make([]Instruction, 0, 512)}
 	secs := c.sections(list)
-	a.chains = make([]label, len(c.chains))
+	a.chains = make([]label, 2*len(c.chains))
 	next := a.ret(retKillProcess)
 	for i := len(secs) - 1; i >= 0; i-- {
 		for j := range a.chains {
 			a.chains[j] = -1
 		}
-		entry := a.tree(c, secs[i].spans, secs[i].narrow)
+		entry := a.tree(c, secs[i].spans)
 		if len(secs[i].spans) > 1 {
 			entry = a.load(offNumber)
 		}

@@ -118,26 +118,7 @@ func naive(s *specs.LinuxSeccomp, goarch string, token, nr uint32) func(d *data)
 		return always(retKillProcess)
 	}
 
-	newest := int64(-1)
-	var callNames []string // what the number is called
-	for _, r := range s.Syscalls {
-		for _, n := range r.Names {
-			if id := lookup(n); id >= 0 {
-				if n, ok := a.number(id); ok && !(a.column == colARM && n >= 0xf0000) {
-					newest = max(newest, int64(n))
-				}
-			}
-		}
-	}
-	for id := range numNames {
-		if n, ok := a.number(id); ok && n == nr {
-			callNames = append(callNames, nameAt(id))
-		}
-	}
-	lets := func(ret uint32) bool {
-		k := ret & 0xffff0000
-		return k == retAllow || k == retLog || k == retTrace
-	}
+	newest, callNames := naiveNewest(s, a), namesOf(a, nr)
 	if newest >= 0 && int64(nr) > newest && !lets(def) && !(a.column == colARM && nr >= 0xf0000) {
 		return always(enosysRet)
 	}
@@ -147,15 +128,6 @@ func naive(s *specs.LinuxSeccomp, goarch string, token, nr uint32) func(d *data)
 		if slices.ContainsFunc(r.Names, func(n string) bool { return slices.Contains(callNames, n) }) {
 			named = append(named, r)
 		}
-	}
-	firstOf := func(name string) (uint32, bool) {
-		for _, r := range s.Syscalls {
-			ret, _ := answer(r.Action, r.ErrnoRet)
-			if len(r.Args) == 0 && slices.Contains(r.Names, name) && !(ret == def && lets(def)) {
-				return ret, true
-			}
-		}
-		return 0, false
 	}
 	return func(d *data) uint32 {
 		best, found := def, false
@@ -184,13 +156,55 @@ func naive(s *specs.LinuxSeccomp, goarch string, token, nr uint32) func(d *data)
 			if sel != mx.selector || !slices.Contains(callNames, mx.by) {
 				continue
 			}
-			ret, ok := firstOf(mx.name)
+			ret, ok := naiveFirst(s, mx.name, def)
 			if ok && (!lets(ret) && ret != retNotify || int32(ret&0xffff0000) < int32(def&0xffff0000)) {
 				consider(ret)
 			}
 		}
 		return best
 	}
+}
+
+// lets says whether an answer lets the call happen.
+func lets(ret uint32) bool {
+	k := ret & 0xffff0000
+	return k == retAllow || k == retLog || k == retTrace
+}
+
+// naiveNewest is the largest number on an architecture that a profile names, -1 if none.
+func naiveNewest(s *specs.LinuxSeccomp, a *arch) int64 {
+	newest := int64(-1)
+	for _, r := range s.Syscalls {
+		for _, n := range r.Names {
+			if id := lookup(n); id >= 0 {
+				if n, ok := a.number(id); ok && !(a.column == colARM && n >= 0xf0000) {
+					newest = max(newest, int64(n))
+				}
+			}
+		}
+	}
+	return newest
+}
+
+// namesOf lists what a number is called.
+func namesOf(a *arch, nr uint32) (list []string) {
+	for id := range numNames {
+		if n, ok := a.number(id); ok && n == nr {
+			list = append(list, nameAt(id))
+		}
+	}
+	return list
+}
+
+// naiveFirst is the answer of the first rule without conditions for a name that says something.
+func naiveFirst(s *specs.LinuxSeccomp, name string, def uint32) (uint32, bool) {
+	for _, r := range s.Syscalls {
+		ret, _ := answer(r.Action, r.ErrnoRet)
+		if len(r.Args) == 0 && slices.Contains(r.Names, name) && !(ret == def && lets(def)) {
+			return ret, true
+		}
+	}
+	return 0, false
 }
 
 // matches joins a rule's conditions: by "or" if two are on one argument, else by "and".

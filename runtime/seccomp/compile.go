@@ -27,11 +27,14 @@ type chain struct {
 	final uint32
 }
 
-// outcome is what happens to a number: an answer, or a chain if that is not noChain.
+// outcome is what happens to a number: an answer, or a chain if that is not noChain. A narrow chain compares 32 bits.
 type outcome struct {
-	ret   uint32
-	chain int
+	ret    uint32
+	chain  int
+	narrow bool
 }
+
+func always(ret uint32) outcome { return outcome{ret: ret, chain: noChain} }
 
 const noChain = -1
 
@@ -153,7 +156,7 @@ func (c *compiler) calls(a *arch) (list []call, newest uint32, any bool) {
 
 // appendSpans adds an architecture's numbers, from low on, to spans that end below.
 func (c *compiler) appendSpans(spans []span, a *arch, low uint32) []span {
-	def := outcome{c.def, noChain}
+	def := always(c.def)
 	spans = appendSpan(spans, low, def)
 	list, newest, any := c.calls(a)
 	refuse := any && !permissive(c.def)
@@ -167,7 +170,7 @@ func (c *compiler) appendSpans(spans []span, a *arch, low uint32) []span {
 			spans, refuse = c.appendNewer(spans, a, newest), false
 		}
 		if private || !refuse || nr <= newest { // a multiplexer may be newer than what the profile names
-			spans = appendSpan(spans, nr, c.outcome(list[i:j]))
+			spans = appendSpan(spans, nr, c.outcome(list[i:j], a.narrow))
 			spans = appendSpan(spans, nr+1, def)
 		}
 		i = j
@@ -180,9 +183,9 @@ func (c *compiler) appendSpans(spans []span, a *arch, low uint32) []span {
 
 // appendNewer adds the calls that are newer than the profile.
 func (c *compiler) appendNewer(spans []span, a *arch, newest uint32) []span {
-	spans = appendSpan(spans, newest+1, outcome{c.enosys, noChain})
+	spans = appendSpan(spans, newest+1, always(c.enosys))
 	if a.column == colARM {
-		spans = appendSpan(spans, armPrivateBase, outcome{c.def, noChain})
+		spans = appendSpan(spans, armPrivateBase, always(c.def))
 	}
 	return spans
 }
@@ -199,9 +202,9 @@ func appendSpan(spans []span, start uint32, out outcome) []span {
 }
 
 // outcome applies the package's definition to the rules of one number, which come in the profile's order.
-func (c *compiler) outcome(list []call) outcome {
+func (c *compiler) outcome(list []call, narrow bool) outcome {
 	if r := &c.rules[list[0].rule()]; len(list) == 1 && len(r.conds) == 0 {
-		return outcome{r.ret, noChain}
+		return always(r.ret)
 	}
 	ch := chain{final: c.def}
 	unconditional := false
@@ -228,13 +231,13 @@ func (c *compiler) outcome(list []call) outcome {
 		ch.rules = ch.rules[:n-1]
 	}
 	if len(ch.rules) == 0 {
-		return outcome{ch.final, noChain}
+		return always(ch.final)
 	}
 	for i := range c.chains {
 		if c.chains[i].final == ch.final && slices.Equal(c.chains[i].rules, ch.rules) {
-			return outcome{chain: i}
+			return outcome{chain: i, narrow: narrow}
 		}
 	}
 	c.chains = append(c.chains, ch)
-	return outcome{chain: len(c.chains) - 1}
+	return outcome{chain: len(c.chains) - 1, narrow: narrow}
 }

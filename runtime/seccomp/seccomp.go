@@ -18,7 +18,7 @@
 //     Where none matches the default action decides.
 //   - A rule that repeats a default of ALLOW, LOG or TRACE says nothing. One that repeats a refusing default does refuse:
 //     libseccomp's users lose it, and with it the hole that they meant to close (moby#52494).
-//   - On architectures with 32-bit arguments the low 32 bits are compared (libseccomp's).
+//   - On architectures with 32-bit pointers, x32 and MIPS N32 too, the low 32 bits are compared (libseccomp's).
 //   - socketcall and ipc, which reach many calls by one number, are never allowed behind the profile's back: they need a
 //     rule of their own. A refusing rule without conditions for a call that they reach (say, socket) refuses it there too.
 //     Rules with conditions cannot: the arguments lie in memory that no filter sees. Who allows socketcall beside them
