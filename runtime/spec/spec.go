@@ -39,7 +39,7 @@ const maxConfig = 16 << 20
 //
 // An error because the file is not there satisfies errors.Is(err, fs.ErrNotExist).
 func Load(bundle string) (*specs.Spec, []string, error) {
-	data, err := readConfig(filepath.Join(bundle, ConfigName))
+	data, err := Read(bundle)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -49,6 +49,9 @@ func Load(bundle string) (*specs.Spec, []string, error) {
 	}
 	return s, warnings, nil
 }
+
+// Read returns the bytes of config.json of the bundle directory, under the same conditions as [Load].
+func Read(bundle string) ([]byte, error) { return readConfig(filepath.Join(bundle, ConfigName)) }
 
 // readConfig reads a regular file. O_NONBLOCK keeps a FIFO in a bundle from hanging the runtime in open(2).
 func readConfig(name string) ([]byte, error) {

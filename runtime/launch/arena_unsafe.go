@@ -1,0 +1,85 @@
+package launch
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// arenaSize is the address space of a program with all its strings; only what is used takes memory.
+const arenaSize = 16 << 20
+
+// arena is memory outside of Go's heap: it does not move, the garbage collector does not know it, and a waiting child keeps
+// nothing else.
+type arena struct {
+	base unsafe.Pointer
+	used uintptr
+}
+
+func newArena() (*arena, error) {
+	base, err := unix.MmapPtr(-1, 0, nil, arenaSize, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_NORESERVE)
+	if err != nil {
+		return nil, fmt.Errorf("map memory for the child's program: %w", err)
+	}
+	return &arena{base: base}, nil
+}
+
+func (a *arena) free() {
+	if a.base != nil {
+		unix.MunmapPtr(a.base, arenaSize)
+		a.base = nil
+	}
+}
+
+// errFull is an arena that cannot hold the program.
+var errFull = fmt.Errorf("the configuration is too large: its plan takes more than %d MiB", arenaSize>>20)
+
+// alloc reserves n zeroed bytes, aligned to 16. It panics with errFull, which build recovers.
+func (a *arena) alloc(n uintptr) unsafe.Pointer {
+	a.used = (a.used + 15) &^ 15
+	if n > arenaSize-a.used {
+		panic(errFull)
+	}
+	p := unsafe.Add(a.base, a.used)
+	a.used += n
+	return p
+}
+
+// bytes copies b into the arena.
+func (a *arena) bytes(b []byte) uintptr {
+	p := a.alloc(uintptr(len(b)) + 1)
+	copy(unsafe.Slice((*byte)(p), len(b)), b)
+	return uintptr(p)
+}
+
+// str copies s with a NUL behind it.
+func (a *arena) str(s string) uintptr {
+	p := a.alloc(uintptr(len(s)) + 1)
+	copy(unsafe.Slice((*byte)(p), len(s)), s)
+	return uintptr(p)
+}
+
+// words copies machine words.
+func (a *arena) words(w []uintptr) uintptr {
+	p := a.alloc(uintptr(len(w)+1) * unsafe.Sizeof(uintptr(0)))
+	copy(unsafe.Slice((*uintptr)(p), len(w)), w)
+	return uintptr(p)
+}
+
+// strings makes a NULL-ended vector of C strings.
+func (a *arena) strings(list []string) uintptr {
+	w := make([]uintptr, len(list)+1)
+	for i, s := range list {
+		w[i] = a.str(s)
+	}
+	return a.words(w)
+}
+
+// put copies a value into the arena.
+func put[T any](a *arena, v T) uintptr {
+	p := (*T)(a.alloc(unsafe.Sizeof(v)))
+	*p = v
+	return uintptr(unsafe.Pointer(p))
+}

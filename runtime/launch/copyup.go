@@ -1,0 +1,107 @@
+package launch
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// copyTree copies what directory from holds into directory to, by descriptors, never through a link: the tree is the image's.
+func copyTree(from, to int) error {
+	dir, err := unix.Openat(from, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	target, err := unix.Openat(to, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		unix.Close(dir)
+		return err
+	}
+	defer unix.Close(target)
+	d := os.NewFile(uintptr(dir), ".")
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := copyEntry(dir, target, name); err != nil {
+			return &os.PathError{Op: "copy", Path: name, Err: err}
+		}
+	}
+	return nil
+}
+
+func copyEntry(from, to int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(from, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	var err error
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		err = copyDir(from, to, name)
+	case unix.S_IFREG:
+		err = copyFile(from, to, name)
+	case unix.S_IFLNK:
+		return copyLink(from, to, name, &st)
+	default:
+		err = unix.Mknodat(to, name, st.Mode, int(st.Rdev))
+	}
+	if err != nil {
+		return err
+	}
+	if err := unix.Fchownat(to, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	return unix.Fchmodat(to, name, st.Mode&0o7777, 0) // just made by us in a mount that nobody else sees
+}
+
+func copyDir(from, to int, name string) error {
+	if err := unix.Mkdirat(to, name, 0o700); err != nil {
+		return err
+	}
+	flags := unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	src, err := unix.Openat(from, name, flags, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(src)
+	dst, err := unix.Openat(to, name, flags, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dst)
+	return copyTree(src, dst)
+}
+
+func copyFile(from, to int, name string) error {
+	in, err := unix.Openat(from, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	src := os.NewFile(uintptr(in), name)
+	defer src.Close()
+	out, err := unix.Openat(to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	dst := os.NewFile(uintptr(out), name)
+	_, err = dst.ReadFrom(src)
+	if e := dst.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+func copyLink(from, to int, name string, st *unix.Stat_t) error {
+	buf := make([]byte, pathMax)
+	n, err := unix.Readlinkat(from, name, buf)
+	if err != nil {
+		return err
+	}
+	if err := unix.Symlinkat(string(buf[:n]), to, name); err != nil {
+		return err
+	}
+	return unix.Fchownat(to, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
+}

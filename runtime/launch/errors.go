@@ -1,0 +1,98 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tare-oci/tare/runtime/plan"
+)
+
+// StepError is a step of a plan that failed in the child.
+type StepError struct {
+	Op    plan.Op
+	Index int    // of the instruction
+	Step  string // what was being done, in the words of the plan
+	Errno syscall.Errno
+}
+
+// Error is one sentence: the step, the object, the cause, and what usually causes it where that is something else.
+func (e *StepError) Error() string {
+	if find, ok := e.Op.(plan.FindProgram); ok {
+		return e.notFound(find)
+	}
+	if ex, ok := e.Op.(plan.Exec); ok {
+		return fmt.Sprintf("exec %s: %v%s", first(ex), e.Errno, execHint(e.Errno))
+	}
+	return fmt.Sprintf("%s: %v%s", e.Step, e.Errno, hint(e.Op, e.Errno))
+}
+
+// Unwrap gives the kernel's error.
+func (e *StepError) Unwrap() error { return e.Errno }
+
+// notFound uses the words that Docker, Podman and Kubernetes look for.
+func (e *StepError) notFound(find plan.FindProgram) string {
+	if !strings.Contains(find.Arg, "/") && (e.Errno == unix.ENOENT || e.Errno == unix.ENOTDIR) {
+		return fmt.Sprintf("exec: %q: executable file not found in $PATH", find.Arg)
+	}
+	if e.Errno == unix.EACCES {
+		return fmt.Sprintf("exec: %q: permission denied", find.Arg)
+	}
+	return fmt.Sprintf("exec: %q: stat %s: %v", find.Arg, find.Arg, e.Errno)
+}
+
+func first(ex plan.Exec) string {
+	if len(ex.Args) > 0 {
+		return ex.Args[0]
+	}
+	return ex.Path
+}
+
+func execHint(errno syscall.Errno) string {
+	switch errno {
+	case unix.ENOENT:
+		return " (the interpreter that its first line or its ELF header names does not exist in the root file system)"
+	case unix.ENOEXEC:
+		return " (not a program for this machine, or a script without #! line)"
+	case unix.EACCES:
+		return " (not executable, or on a file system mounted noexec)"
+	}
+	return ""
+}
+
+func hint(op plan.Op, errno syscall.Errno) string {
+	switch o := op.(type) {
+	case plan.Bind:
+		if errno == unix.ENOTDIR {
+			return " (source and destination must both be directories or both be files)"
+		}
+	case plan.Mount:
+		switch {
+		case errno == unix.ENODEV:
+			return fmt.Sprintf(" (the kernel knows no file system %s)", o.Type)
+		case errno == unix.EPERM && o.Type == "sysfs":
+			return " (in a user namespace sysfs needs a network namespace of its own)"
+		case errno == unix.EPERM && o.Type == "proc":
+			return " (in a user namespace the runtime's own /proc must not be covered by other mounts)"
+		}
+	case plan.Join:
+		if errno == unix.EINVAL {
+			return fmt.Sprintf(" (%s is no %s namespace)", o.Path, o.Type)
+		}
+	case plan.Root:
+		if errno == unix.EACCES {
+			return " (the root of the user namespace must be able to reach it)"
+		}
+	case plan.JoinCgroup:
+		if errno == unix.ENOSPC {
+			return " (its cpuset has no CPUs or memory nodes)"
+		}
+	}
+	return ""
+}
+
+// errGone is a child that ended before it could say anything.
+var errGone = errors.New("the container's first process was killed while it was being set up")

@@ -1,0 +1,290 @@
+package launch
+
+import (
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tare-oci/tare/runtime/plan"
+)
+
+// lowerNamespace translates operations on namespaces and names.
+func (p *program) lowerNamespace(op plan.Op) error {
+	switch o := op.(type) {
+	case plan.JoinCgroup:
+		if o.Index >= len(p.res.Cgroups) {
+			return fmt.Errorf("%s: no descriptor was given", o.What())
+		}
+		// A single-threaded process that moves itself needs none of the kernel's global locks.
+		p.sys(unix.SYS_WRITE, fd(p.slot(p.res.Cgroups[o.Index].Fd())), p.str("0"), val(1))
+	case plan.Unshare:
+		p.sys(unix.SYS_UNSHARE, val(o.Flags))
+	case plan.Join:
+		f, err := p.res.open(o.Path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.What(), err)
+		}
+		p.sys(unix.SYS_SETNS, fd(p.slot(f.Fd())), val(o.Flag))
+	case plan.JoinProcess:
+		p.undumpable()
+		if o.Flags != 0 {
+			p.sys(unix.SYS_SETNS, fd(slotPIDFD), val(o.Flags))
+		}
+		p.sysTo(slotRoot, unix.SYS_OPENAT, cwd, p.str("/"), val(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), val(0))
+	case plan.CloneChild:
+		args := cloneArgs{flags: o.Flags | unix.CLONE_PARENT}
+		p.do(doClone, noSlot, put(p.mem, args), unsafe.Sizeof(args))
+	case plan.BecomeRoot:
+		p.becomeRoot(o)
+	case plan.TimeOffsets:
+		p.timeOffsets(o)
+	case plan.Hostname:
+		p.sys(unix.SYS_SETHOSTNAME, p.str(o.Name), val(len(o.Name)))
+	case plan.Domainname:
+		p.sys(unix.SYS_SETDOMAINNAME, p.str(o.Name), val(len(o.Name)))
+	case plan.Loopback:
+		p.loopback()
+	default:
+		return p.lowerProcess(op)
+	}
+	return nil
+}
+
+// undumpable hides the child's memory and descriptors from processes of the container that it is about to share a pid namespace
+// with (CVE-2016-9962).
+func (p *program) undumpable() { p.sys(unix.SYS_PRCTL, val(unix.PR_SET_DUMPABLE), val(0)) }
+
+func (p *program) becomeRoot(o plan.BecomeRoot) {
+	p.undumpable()
+	if !o.KeepGroups {
+		p.ignore(p.sys(sysSetgroups, val(0), val(0)), unix.EPERM)
+	}
+	// Where the namespace maps no 0 the child keeps its overflow ids; it has all capabilities there anyway.
+	p.ignore(p.sys(sysSetresgid, val(0), val(0), val(0)), unix.EINVAL)
+	p.ignore(p.sys(sysSetresuid, val(0), val(0), val(0)), unix.EINVAL)
+}
+
+func (p *program) timeOffsets(o plan.TimeOffsets) {
+	text := ""
+	for _, clock := range []string{"monotonic", "boottime"} {
+		if off, ok := o.Offsets[clock]; ok {
+			text += fmt.Sprintf("%s %d %d\n", clock, off.Secs, off.Nanosecs)
+		}
+	}
+	p.sysTo(slotT0, unix.SYS_OPENAT, cwd, p.str("/proc/self/timens_offsets"), val(unix.O_WRONLY|unix.O_CLOEXEC), val(0))
+	p.sys(unix.SYS_WRITE, fd(slotT0), p.str(text), val(len(text)))
+	p.close(slotT0)
+}
+
+// ifreq is struct ifreq as SIOCSIFFLAGS takes it.
+type ifreq struct {
+	name  [unix.IFNAMSIZ]byte
+	flags uint16
+	_     [22]byte
+}
+
+func (p *program) loopback() {
+	req := ifreq{flags: unix.IFF_UP}
+	copy(req.name[:], "lo")
+	p.sysTo(slotT0, unix.SYS_SOCKET, val(unix.AF_INET), val(unix.SOCK_DGRAM|unix.SOCK_CLOEXEC), val(0))
+	p.sys(unix.SYS_IOCTL, fd(slotT0), val(unix.SIOCSIFFLAGS), arg{v: put(p.mem, req)})
+	p.close(slotT0)
+}
+
+// lowerProcess translates what turns the child into the user's process.
+func (p *program) lowerProcess(op plan.Op) error {
+	switch o := op.(type) {
+	case plan.NewSession:
+		p.ignore(p.sys(unix.SYS_SETSID), unix.EPERM) // the leader of a process group has one of its own already
+	case plan.ControlTerminal:
+		p.sys(unix.SYS_IOCTL, fd(slotSlave), val(unix.TIOCSCTTY), val(0))
+		for n := range 3 {
+			p.sys(unix.SYS_DUP3, fd(slotSlave), val(n), val(0))
+		}
+		p.close(slotSlave)
+	case plan.Keyring:
+		p.ignore(p.sys(unix.SYS_KEYCTL, val(unix.KEYCTL_JOIN_SESSION_KEYRING), p.str(o.Name)), unix.ENOSYS, unix.EDQUOT, unix.EPERM)
+	case plan.Scheduler:
+		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: o.Policy, Flags: o.Flags, Nice: o.Nice, Priority: o.Priority,
+			Runtime: o.Runtime, Deadline: o.Deadline, Period: o.Period}
+		p.sys(unix.SYS_SCHED_SETATTR, val(0), arg{v: put(p.mem, attr)}, val(0))
+	case plan.IOPriority:
+		p.sys(unix.SYS_IOPRIO_SET, val(1), val(0), val(o.Class<<13|o.Priority))
+	case plan.Affinity:
+		i := p.sys(unix.SYS_SCHED_SETAFFINITY, val(0), val(len(o.Mask)), arg{v: p.mem.bytes(o.Mask)})
+		if o.CPUs == plan.AllCPUs {
+			p.ignore(i, unix.EINVAL, unix.EPERM)
+		}
+	case plan.MemoryPolicy:
+		mask := uintptr(0)
+		if len(o.Nodes) > 0 {
+			mask = p.mem.bytes(append(append([]byte{}, o.Nodes...), make([]byte, 8)...)) // the kernel reads whole words
+		}
+		p.sys(unix.SYS_SET_MEMPOLICY, val(o.Mode), arg{v: mask}, val(len(o.Nodes)*8+1))
+	case plan.Personality:
+		p.sys(unix.SYS_PERSONALITY, val(o.Domain))
+	case plan.NoNewPrivileges:
+		p.sys(unix.SYS_PRCTL, val(unix.PR_SET_NO_NEW_PRIVS), val(1), val(0), val(0), val(0))
+	case plan.Label:
+		p.securityLabel(o)
+	case plan.Seccomp:
+		p.seccomp(o)
+	default:
+		return p.lowerUser(op)
+	}
+	return nil
+}
+
+// securityLabel writes to a procfs that the container has never seen and cannot put a file into (CVE-2019-16884, CVE-2025-52881).
+func (p *program) securityLabel(o plan.Label) {
+	p.sysTo(slotT0, unix.SYS_FSOPEN, p.str("proc"), val(unix.FSOPEN_CLOEXEC))
+	p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_CMD_CREATE), val(0), val(0), val(0))
+	p.sysTo(slotT1, unix.SYS_FSMOUNT, fd(slotT0), val(unix.FSMOUNT_CLOEXEC), val(0))
+	how := put(p.mem, unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV |
+		unix.RESOLVE_NO_MAGICLINKS})
+	p.sysTo(slotT2, unix.SYS_OPENAT2, fd(slotT1), p.str("thread-self/"+o.File), arg{v: how}, val(unix.SizeofOpenHow))
+	p.sys(unix.SYS_WRITE, fd(slotT2), p.str(o.Value), val(len(o.Value)))
+	p.close(slotT0, slotT1, slotT2)
+}
+
+// sockFprog is struct sock_fprog.
+type sockFprog struct {
+	len    uint16
+	filter uintptr
+}
+
+func (p *program) seccomp(o plan.Seccomp) {
+	prog := put(p.mem, sockFprog{uint16(len(o.Program) / 8), p.mem.bytes(o.Program)})
+	p.sys(unix.SYS_SECCOMP, val(unix.SECCOMP_SET_MODE_FILTER), val(o.Flags), arg{v: prog})
+}
+
+// lowerUser translates credentials, the working directory and the program itself.
+func (p *program) lowerUser(op plan.Op) error {
+	switch o := op.(type) {
+	case plan.BoundingSet:
+		for n := 0; n <= o.Last; n++ {
+			if o.Keep&(1<<n) == 0 {
+				p.sys(unix.SYS_PRCTL, val(unix.PR_CAPBSET_DROP), val(n), val(0), val(0), val(0))
+			}
+		}
+	case plan.SetUser:
+		p.setUser(o)
+	case plan.Capabilities:
+		p.capabilities(o)
+	case plan.Umask:
+		p.sys(unix.SYS_UMASK, val(o.Mask))
+	case plan.OwnStdio:
+		for n := range 3 {
+			p.do(doOwn, noSlot, uintptr(n), uintptr(o.UID))
+		}
+	case plan.Chdir:
+		p.chdir(o)
+	case plan.CloseOnExec:
+		p.first = o.First
+		p.sys(unix.SYS_CLOSE_RANGE, val(o.First), val(^uint32(0)), val(unix.CLOSE_RANGE_CLOEXEC))
+	case plan.FindProgram:
+		paths := make([]uintptr, len(o.Paths))
+		for i, path := range o.Paths {
+			paths[i] = p.mem.str(path)
+		}
+		p.res.paths = p.mem.words(paths)
+		p.do(doFind, slotFound, p.res.paths, uintptr(len(paths)))
+	case plan.WaitStart:
+		p.waitStart()
+	case plan.Exec:
+		if o.Path != "" {
+			p.res.paths = p.mem.words([]uintptr{p.mem.str(o.Path)})
+		}
+		p.code[p.do(doExec, noSlot, p.res.paths, p.mem.strings(o.Args), p.mem.strings(o.Env))].value = valueExec
+	default:
+		return errLower(op)
+	}
+	return nil
+}
+
+func (p *program) setUser(o plan.SetUser) {
+	p.sys(unix.SYS_PRCTL, val(unix.PR_SET_KEEPCAPS), val(1), val(0), val(0), val(0))
+	if !o.SkipGroups {
+		groups := make([]byte, 0, 4*len(o.Groups))
+		for _, g := range o.Groups {
+			groups = append(groups, (*[4]byte)(unsafe.Pointer(&g))[:]...)
+		}
+		p.sys(sysSetgroups, val(len(o.Groups)), arg{v: p.mem.bytes(groups)})
+	}
+	p.sys(sysSetresgid, val(o.GID), val(o.GID), val(o.GID))
+	p.sys(sysSetresuid, val(o.UID), val(o.UID), val(o.UID))
+	p.sys(unix.SYS_PRCTL, val(unix.PR_SET_KEEPCAPS), val(0), val(0), val(0), val(0))
+}
+
+func (p *program) capabilities(o plan.Capabilities) {
+	hdr := put(p.mem, unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})
+	data := put(p.mem, [2]unix.CapUserData{
+		{Effective: uint32(o.Effective), Permitted: uint32(o.Permitted), Inheritable: uint32(o.Inheritable)},
+		{Effective: uint32(o.Effective >> 32), Permitted: uint32(o.Permitted >> 32), Inheritable: uint32(o.Inheritable >> 32)},
+	})
+	p.sys(unix.SYS_PRCTL, val(unix.PR_CAP_AMBIENT), val(unix.PR_CAP_AMBIENT_CLEAR_ALL), val(0), val(0), val(0))
+	p.sys(unix.SYS_CAPSET, arg{v: hdr}, arg{v: data})
+	for n := range 64 {
+		if o.Ambient&(1<<n) != 0 {
+			p.sys(unix.SYS_PRCTL, val(unix.PR_CAP_AMBIENT), val(unix.PR_CAP_AMBIENT_RAISE), val(n), val(0), val(0))
+		}
+	}
+}
+
+// chdir enters the working directory by a descriptor that was resolved inside the root without magic links, so that it can be
+// nowhere else (CVE-2024-21626). A directory that root may not enter is tried again as the process's user.
+func (p *program) chdir(o plan.Chdir) {
+	done := -1
+	if !o.Try {
+		done = p.do(doIfSlot, noSlot, slotCwd)
+	}
+	mode := resolveOpen
+	if o.Make {
+		mode = resolveDir
+	}
+	steps := []int{
+		p.resolve(slotT0, slotRoot, o.Path, mode, 0, 0),
+		p.sys(unix.SYS_FCHDIR, fd(slotT0)),
+	}
+	p.do(doSet, slotCwd, 1)
+	p.close(slotT0)
+	if o.Try {
+		for _, i := range steps {
+			p.ignore(i, unix.EACCES)
+			p.land(i)
+		}
+	} else {
+		p.land(done)
+	}
+}
+
+// closeOthers closes everything but the standard streams, what is passed on and the listening socket: the child waits perhaps
+// for days, and copies of the parent's descriptors would keep locks and files busy.
+func (p *program) closeOthers() {
+	listen := p.res.Listen.Fd()
+	if first := uintptr(p.first); first < listen {
+		p.sys(unix.SYS_CLOSE_RANGE, val(first), val(listen-1), val(0))
+	}
+	p.sys(unix.SYS_CLOSE_RANGE, val(listen+1), val(^uint32(0)), val(0))
+}
+
+// waitStart forgets what the child has of its parent's memory and waits for start. A caller that goes away without a word
+// changes nothing.
+func (p *program) waitStart() {
+	p.closeOthers()
+	for _, r := range p.res.forget {
+		p.ignore(p.sys(unix.SYS_MADVISE, val(r[0]), val(r[1]-r[0]), val(unix.MADV_DONTNEED)), unix.EINVAL, unix.ENOMEM, unix.EBUSY)
+	}
+	again := p.here()
+	p.sysTo(slotConn, unix.SYS_ACCEPT4, fd(slotListen), val(0), val(0), val(unix.SOCK_CLOEXEC))
+	i := p.sys(unix.SYS_READ, fd(slotConn), arg{v: uintptr(p.mem.alloc(1))}, val(1))
+	p.code[i].short, p.code[i].want = 1, 1
+	over := p.do(doJump, noSlot)
+	p.land(i)
+	p.close(slotConn)
+	p.code[p.do(doJump, noSlot)].target = again
+	p.land(over)
+	p.close(slotListen)
+	p.do(doRelay, noSlot, slotConn)
+}

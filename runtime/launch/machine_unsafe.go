@@ -1,0 +1,230 @@
+package launch
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kinds of instructions.
+const (
+	doSyscall = iota
+	doJump    // to target
+	doResolve // a0 root slot, a1 path, a2 resolveMode, a3 slot that a made file is like, a4 more RESOLVE_ flags
+	doIfDir   // a0 slot: jump to target when it is a directory
+	doIfSlot  // a0 slot: jump to target when its value is not 0
+	doSet     // a0 value: into the out slot
+	doCheck   // a0 slot, a1 file type, a2 major, a3 minor
+	doMode    // a0 slot of a directory: its mode goes to the mount in slot a1
+	doFind    // a0 vector of paths, a1 their number, a2 errno that wins: into slotFound
+	doExec    // a0 vector of paths, a1 argv, a2 envp: the path with the number in slotFound
+	doSend    // a0 slot of the descriptor to send, a1 msghdr, a2 its control buffer
+	doOwn     // a0 descriptor, a1 uid
+	doClone   // a0 clone_args, a1 their size, a2 record: the caller tells the pid and exits
+	doMask    // the source of the next masked directory into out
+	doPrivate // a0 slot: fail with a1 when the file system type is a2 (a3: when it is not)
+	doRelay   // errors go to slot a0 from here on
+	doDone    // exit without a word
+)
+
+// How doResolve treats what is missing.
+const (
+	resolveOpen = iota // it is an error
+	resolveDir         // made, as directories
+	resolveFile        // made, an empty file at the end
+	resolveLike        // made, a directory or a file like what is in slot a3
+)
+
+// noSlot is an out that is not kept.
+const noSlot = 0xffff
+
+// instr is one instruction; a program is an array of them in the arena.
+type instr struct {
+	kind   uint16
+	out    uint16    // slot for the result
+	slots  uint16    // bit i: a[i] is a slot whose value is meant
+	short  uint16    // bit 0: a result other than want is an end of file: the other side is gone
+	skip   [3]uint16 // errno values that are no error
+	value  uint16    // for the record of a failure
+	target uint32    // where to go on such an errno, or when a condition holds; 0 is the next instruction
+	want   uint32
+	nr     uintptr
+	a      [6]uintptr
+}
+
+const (
+	maxSlots = 1024
+	pathMax  = 4096
+)
+
+// machine is the state of a running program. It lies in the arena.
+type machine struct {
+	code     unsafe.Pointer // of instr
+	count    uintptr
+	fail     uintptr // 1 + the instruction that fails with EIO without being run: for fault injection
+	relay    uintptr // slot to which errors are reported
+	maskUsed uintptr
+	record   record
+	how      unix.OpenHow
+	statx    unix.Statx_t
+	statfs   unix.Statfs_t
+	slots    [maxSlots]uintptr
+	path     [pathMax]byte
+	link     [pathMax]byte
+	joined   [pathMax]byte
+}
+
+// record is what the child sends.
+type record struct {
+	kind  uint32
+	index uint32 // of the instruction
+	errno uint32
+	value uint32
+}
+
+// valueExec marks the failure of the last step for start, which has no plan to look it up in.
+const valueExec = 1
+
+// Kinds of records.
+const (
+	recordError = 1 + iota
+	recordStage
+	recordPID
+	recordDescriptor
+	recordCopyUp
+)
+
+// run executes the program. It does not return.
+//
+//go:nosplit
+//go:norace
+func run(m *machine) {
+	for pc := uintptr(0); pc < m.count; {
+		in := (*instr)(unsafe.Add(m.code, pc*unsafe.Sizeof(instr{})))
+		next := pc + 1
+		var errno, result uintptr
+		if m.fail == pc+1 {
+			errno = uintptr(unix.EIO)
+		} else if in.kind == doSyscall {
+			result, errno = call(m, in)
+			if errno == 0 && in.short != 0 && result != uintptr(in.want) {
+				if in.target == 0 {
+					exit(1) // the parent is gone: nobody to tell
+				}
+				next = uintptr(in.target)
+			}
+		} else {
+			var jump bool
+			result, errno, jump = special(m, in)
+			if jump {
+				next = uintptr(in.target)
+			}
+		}
+		if errno != 0 {
+			if errno == uintptr(in.skip[0]) || errno == uintptr(in.skip[1]) || errno == uintptr(in.skip[2]) {
+				if in.target != 0 {
+					next = uintptr(in.target)
+				}
+				pc = next
+				continue
+			}
+			if in.kind == doSyscall && errno == uintptr(unix.EINTR) {
+				continue
+			}
+			fail(m, pc, errno)
+		}
+		if in.out != noSlot {
+			m.slots[in.out&(maxSlots-1)] = result
+		}
+		pc = next
+	}
+	exit(0)
+}
+
+//go:nosplit
+//go:norace
+func call(m *machine, in *instr) (uintptr, uintptr) {
+	a := in.a
+	if in.slots != 0 {
+		for i := range a {
+			if in.slots&(1<<i) != 0 {
+				a[i] = m.slots[in.a[i]&(maxSlots-1)]
+			}
+		}
+	}
+	r, _, errno := syscall.RawSyscall6(in.nr, a[0], a[1], a[2], a[3], a[4], a[5])
+	return r, uintptr(errno)
+}
+
+//go:nosplit
+//go:norace
+func fail(m *machine, pc, errno uintptr) {
+	in := (*instr)(unsafe.Add(m.code, pc*unsafe.Sizeof(instr{})))
+	m.record = record{kind: recordError, index: uint32(pc), errno: uint32(errno), value: uint32(in.value)}
+	syscall.RawSyscall(unix.SYS_WRITE, m.slots[m.relay&(maxSlots-1)], uintptr(unsafe.Pointer(&m.record)), unsafe.Sizeof(m.record))
+	exit(1)
+}
+
+//go:nosplit
+//go:norace
+func exit(code uintptr) {
+	for {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, code, 0, 0)
+	}
+}
+
+//go:nosplit
+//go:norace
+func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
+	slot := m.slots[in.a[0]&(maxSlots-1)]
+	switch in.kind {
+	case doJump:
+		return 0, 0, true
+	case doResolve:
+		result, errno = resolve(m, in, slot)
+	case doIfDir:
+		if errno = stat(m, slot); errno == 0 {
+			jump = m.statx.Mode&unix.S_IFMT == unix.S_IFDIR
+		}
+	case doIfSlot:
+		jump = slot != 0
+	case doSet:
+		result = in.a[0]
+	case doCheck:
+		errno = check(m, in, slot)
+	case doMode:
+		errno = copyMode(m, slot, m.slots[in.a[1]&(maxSlots-1)])
+	case doFind:
+		result, errno = find(m, in)
+	case doExec:
+		path := *(*uintptr)(unsafe.Add(word(in, 0), m.slots[slotFound]*unsafe.Sizeof(uintptr(0))))
+		_, _, e := syscall.RawSyscall(unix.SYS_EXECVE, path, in.a[1], in.a[2])
+		errno = uintptr(e)
+	case doSend:
+		*(*int32)(word(in, 2)) = int32(slot)
+		_, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, m.slots[slotSync], in.a[1], unix.MSG_NOSIGNAL)
+		errno = uintptr(e)
+	case doOwn:
+		errno = own(m, in)
+	case doClone:
+		errno = cloneChild(m, in)
+	case doMask:
+		result, errno = maskSource(m)
+	case doPrivate:
+		errno = checkType(m, in, slot)
+	case doRelay:
+		m.relay = in.a[0]
+	case doDone:
+		exit(0)
+	}
+	return result, errno, jump
+}
+
+// word is argument i as a pointer into the arena.
+//
+//go:nosplit
+//go:norace
+func word(in *instr, i uintptr) unsafe.Pointer {
+	return *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(&in.a), i*unsafe.Sizeof(uintptr(0))))
+}

@@ -1,0 +1,465 @@
+package launch
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/tare-oci/tare/runtime/plan"
+)
+
+// Resources are the descriptors that a plan refers to. The caller keeps and closes them.
+type Resources struct {
+	// Cgroups are open for writing, one for each of plan.Host.Cgroups: the child writes "0" and is inside.
+	Cgroups []*os.File
+	// CgroupDir, when not nil, is the cgroup2 directory in which the child is cloned (CLONE_INTO_CGROUP).
+	CgroupDir *os.File
+	// Process is the pidfd of the process whose namespaces are joined; for CompileExec's plans.
+	Process *os.File
+	// Listen is the listening socket for start; for plans that wait for it.
+	Listen *os.File
+	// Stdio, when set, replaces the standard streams.
+	Stdio [3]*os.File
+	// Fault makes child instruction Fault-1 fail with EIO instead of being run; for tests.
+	Fault int
+
+	opened []*os.File
+	trees  []int // slots of prepared mounts
+	paths  uintptr
+	forget [][2]uintptr
+}
+
+// open opens a path for the child and closes it after the clone.
+func (r *Resources) open(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		if pe, ok := err.(*os.PathError); ok {
+			err = pe.Err
+		}
+		return nil, err
+	}
+	r.opened = append(r.opened, f)
+	return f, nil
+}
+
+func (r *Resources) close() {
+	for _, f := range r.opened {
+		f.Close()
+	}
+	r.opened = nil
+}
+
+// Child is a process on its way from the clone to the user's program. Its methods are for one goroutine.
+type Child struct {
+	PID   int
+	PIDFD *os.File // nobody else's; closed by Close
+	// Master is the terminal's other end once the child has opened it; the caller takes it over.
+	Master *os.File
+
+	plan    *plan.Plan
+	labels  []string
+	ops     []plan.Op
+	asked   bool
+	sync    int
+	copyUp  []int // descriptors received for a copy
+	reaped  bool
+	program int // number of instructions
+}
+
+// Start lowers the plan, clones and lets the child run to its first wait. On an error no process is left.
+func Start(p *plan.Plan, res *Resources) (*Child, error) {
+	for _, op := range p.Thread {
+		if _, ok := op.(plan.Join); !ok {
+			continue
+		}
+		// The namespaces of a thread that was moved are not the runtime's any more: it ends with its goroutine.
+		type result struct {
+			c   *Child
+			err error
+		}
+		done := make(chan result)
+		go func() {
+			runtime.LockOSThread()
+			c, err := start(p, res)
+			done <- result{c, err}
+		}()
+		r := <-done
+		return r.c, r.err
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	return start(p, res)
+}
+
+func start(p *plan.Plan, res *Resources) (_ *Child, err error) {
+	defer res.close()
+	mem, err := newArena()
+	if err != nil {
+		return nil, err
+	}
+	defer mem.free()
+	prog := newProgram(mem, res)
+	if err := onThread(p, res, prog); err != nil {
+		return nil, err
+	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make socket pair for the child: %w", err)
+	}
+	defer unix.Close(pair[1])
+	prog.slots[slotSync] = uintptr(pair[1])
+	m, err := prog.build(p)
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, err
+	}
+	c := &Child{plan: p, labels: prog.labels, ops: prog.ops, asked: prog.asked, sync: pair[0], program: len(prog.code)}
+	if err := c.clone(m, res); err != nil {
+		unix.Close(pair[0])
+		return nil, err
+	}
+	unix.Close(pair[1])
+	pair[1] = -1
+	if len(p.Outer) > 0 {
+		if err := c.awaitPID(); err != nil {
+			c.Abort()
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+// build lowers the whole plan.
+func (p *program) build(pl *plan.Plan) (m *machine, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			if r != any(errFull) {
+				panic(r)
+			}
+			m, err = nil, errFull
+		}
+	}()
+	if p.res.Process != nil {
+		p.slots[slotPIDFD] = p.res.Process.Fd()
+	}
+	if p.res.Listen != nil {
+		p.slots[slotListen] = p.res.Listen.Fd()
+	}
+	p.begin(plan.Umask{})
+	p.sys(unix.SYS_UMASK, val(0)) // modes are exact
+	for n, f := range p.res.Stdio {
+		if f != nil {
+			p.sys(unix.SYS_DUP3, val(f.Fd()), val(n), val(0))
+		}
+	}
+	if !pl.Has(plan.NewUser) {
+		p.undumpable()
+	}
+	for _, ops := range [][]plan.Op{pl.Outer, pl.Child} {
+		for _, op := range ops {
+			if _, ok := op.(plan.WaitStart); ok {
+				p.res.forget = forgettable(p.mem)
+			}
+			if err := p.lower(op); err != nil {
+				return nil, err
+			}
+		}
+	}
+	m = p.finish()
+	if p.res.Fault > 0 {
+		m.fail = uintptr(p.res.Fault)
+	}
+	return m, nil
+}
+
+// clone makes the process.
+func (c *Child) clone(m *machine, res *Resources) error {
+	var pidfd int32 = -1
+	args := &cloneArgs{flags: unix.CLONE_PIDFD | unix.CLONE_CLEAR_SIGHAND, exitSignal: uint64(unix.SIGCHLD)}
+	if len(c.plan.Outer) == 0 {
+		args.flags |= c.plan.Flags
+	}
+	if res.CgroupDir != nil {
+		args.flags |= unix.CLONE_INTO_CGROUP
+		args.cgroup = uint64(res.CgroupDir.Fd())
+	}
+	args.setPIDFD(&pidfd)
+	mask := signalMask()
+	syscall.ForkLock.Lock()
+	pid, errno := cloneRun(args, m, &mask)
+	syscall.ForkLock.Unlock()
+	if errno != 0 {
+		return fmt.Errorf("clone the container's process with %s: %w%s", plan.FlagNames(c.plan.Flags), errno, cloneHint(errno))
+	}
+	c.PID = int(pid)
+	c.PIDFD = os.NewFile(uintptr(pidfd), "pidfd")
+	return nil
+}
+
+func cloneHint(errno syscall.Errno) string {
+	switch errno {
+	case unix.EPERM:
+		return " (user namespaces may be switched off, or creating the others needs one)"
+	case unix.ENOSPC, unix.EUSERS:
+		return " (a limit below /proc/sys/user is reached)"
+	case unix.ENOSYS:
+		return " (tare needs Linux 5.14 or newer)"
+	case unix.EBUSY:
+		return " (a cgroup with controllers for its children takes no processes)"
+	}
+	return ""
+}
+
+// Begin does the parent's part that comes before anything else in the child: id maps and the oom score.
+func (c *Child) Begin() error {
+	for _, op := range c.plan.Beside {
+		var err error
+		switch o := op.(type) {
+		case plan.MapIDs:
+			if err = c.mapIDs(o); err == nil {
+				err = c.Go()
+			}
+		case plan.OOMScore:
+			err = c.oomScore(o)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", op.What(), err)
+		}
+	}
+	return nil
+}
+
+// Finish sets the limits that would hinder the child before, and lets it go on to the user's program (or to its wait for start).
+func (c *Child) Finish() error {
+	if c.asked {
+		if err := c.Await(stageReady); err != nil {
+			return err
+		}
+	}
+	for _, op := range c.plan.Beside {
+		o, ok := op.(plan.Rlimit)
+		if !ok {
+			continue
+		}
+		if err := unix.Prlimit(c.PID, o.Number, &unix.Rlimit{Cur: o.Soft, Max: o.Hard}, nil); err != nil {
+			hint := ""
+			if err == unix.EPERM {
+				hint = " (raising a hard limit needs CAP_SYS_RESOURCE)"
+			}
+			return fmt.Errorf("%s: %w%s", op.What(), err, hint)
+		}
+	}
+	return c.Go()
+}
+
+// stageReady is told before the last wait by a child that had questions on its way.
+const stageReady plan.Stage = 99
+
+// Go sends the byte for which the child waits.
+func (c *Child) Go() error {
+	if _, err := unix.Write(c.sync, []byte{1}); err != nil {
+		if err == unix.EPIPE || err == unix.ECONNRESET {
+			// The child has failed before: its own words tell why.
+			if e := c.Await(0); e != nil {
+				return e
+			}
+			return errGone
+		}
+		return fmt.Errorf("speak to the container's process: %w", err)
+	}
+	return nil
+}
+
+// Await serves the child until it reaches the stage. Stage 0 is the end: the user's program runs. An error is the child's, in
+// the words of the plan.
+func (c *Child) Await(stage plan.Stage) error {
+	for {
+		r, descriptor, err := receive(c.sync)
+		if err == io.EOF {
+			if stage == 0 {
+				return nil
+			}
+			return errGone
+		}
+		if err != nil {
+			return fmt.Errorf("listen to the container's process: %w", err)
+		}
+		switch r.kind {
+		case recordError:
+			return c.failure(r)
+		case recordStage:
+			if plan.Stage(r.value) == stage {
+				return nil
+			}
+		case recordDescriptor:
+			c.Master = os.NewFile(uintptr(descriptor), "/dev/ptmx")
+		case recordCopyUp:
+			if err := c.serveCopy(descriptor); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// failure makes the sentence for a failed instruction.
+func (c *Child) failure(r record) error {
+	if int(r.index) >= len(c.labels) {
+		return fmt.Errorf("the container's process sent nonsense: instruction %d of %d", r.index, len(c.labels))
+	}
+	return &StepError{Op: c.ops[r.index], Index: int(r.index), Step: c.labels[r.index], Errno: syscall.Errno(r.errno)}
+}
+
+// Steps is the number of the child's instructions.
+func (c *Child) Steps() int { return c.program }
+
+// Release lets a child that waits for start, at the other end of conn, go on to its program, whose arguments are args for the
+// error sentence. It returns when the program runs.
+func Release(conn *os.File, args []string) error {
+	if _, err := conn.Write([]byte{1}); err != nil {
+		return fmt.Errorf("speak to the container's process: %w", err)
+	}
+	r, _, err := receive(int(conn.Fd()))
+	if err == io.EOF {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("listen to the container's process: %w", err)
+	}
+	e := &StepError{Op: plan.Exec{Args: args}, Index: int(r.index), Errno: syscall.Errno(r.errno)}
+	if r.value != valueExec {
+		e.Op, e.Step = plan.Seccomp{}, "load the seccomp filter"
+	}
+	return e
+}
+
+func (c *Child) serveCopy(descriptor int) error {
+	c.copyUp = append(c.copyUp, descriptor)
+	if len(c.copyUp) < 2 {
+		return nil
+	}
+	err := copyTree(c.copyUp[0], c.copyUp[1])
+	for _, f := range c.copyUp {
+		unix.Close(f)
+	}
+	c.copyUp = nil
+	if err != nil {
+		return fmt.Errorf("copy up the directory below a tmpfs: %w", err)
+	}
+	return c.Go()
+}
+
+// awaitPID replaces the intermediate process by its child.
+func (c *Child) awaitPID() error {
+	r, _, err := receive(c.sync)
+	if err == io.EOF {
+		return errGone
+	}
+	if err != nil {
+		return err
+	}
+	if r.kind == recordError {
+		return c.failure(r)
+	}
+	if r.kind != recordPID {
+		return fmt.Errorf("the intermediate process sent record %d instead of a pid", r.kind)
+	}
+	pid := int(r.value)
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		unix.Kill(pid, unix.SIGKILL)
+		return fmt.Errorf("open pidfd of the container's process: %w", err)
+	}
+	waitPID(c.PID)
+	c.PIDFD.Close()
+	c.PID, c.PIDFD = pid, os.NewFile(uintptr(pidfd), "pidfd")
+	return nil
+}
+
+// Abort kills the child, waits for it and closes.
+func (c *Child) Abort() {
+	if c.PIDFD != nil && !c.reaped {
+		unix.PidfdSendSignal(int(c.PIDFD.Fd()), unix.SIGKILL, nil, 0)
+		c.Wait()
+	}
+	c.Close()
+}
+
+// Wait waits for the child's end and returns its status. Only for the process that cloned it.
+func (c *Child) Wait() syscall.WaitStatus {
+	c.reaped = true
+	return waitPID(c.PID)
+}
+
+// WaitReaping is Wait for a subreaper: it reaps whatever else ends meanwhile.
+func (c *Child) WaitReaping() syscall.WaitStatus {
+	c.reaped = true
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, 0, nil)
+		if pid == c.PID || err != nil && err != syscall.EINTR {
+			return ws
+		}
+	}
+}
+
+// Signal sends a signal to the child, as long as it was not waited for.
+func (c *Child) Signal(sig syscall.Signal) error {
+	return unix.PidfdSendSignal(int(c.PIDFD.Fd()), sig, nil, 0)
+}
+
+func waitPID(pid int) syscall.WaitStatus {
+	var ws syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(pid, &ws, 0, nil)
+		if err != syscall.EINTR {
+			return ws
+		}
+	}
+}
+
+// Close releases the descriptors; the child goes on.
+func (c *Child) Close() {
+	if c.sync >= 0 {
+		unix.Close(c.sync)
+		c.sync = -1
+	}
+	for _, f := range c.copyUp {
+		unix.Close(f)
+	}
+	c.copyUp = nil
+	if c.PIDFD != nil {
+		c.PIDFD.Close()
+		c.PIDFD = nil
+	}
+	if c.Master != nil {
+		c.Master.Close()
+		c.Master = nil
+	}
+}
+
+func (c *Child) oomScore(o plan.OOMScore) error {
+	err := writeProc(c.PID, "oom_score_adj", strconv.Itoa(o.Score))
+	if err == unix.EACCES && os.Geteuid() != 0 {
+		return nil // lowering it needs rights that a rootless runtime has not; the score stays as it was
+	}
+	if err == unix.EACCES {
+		return fmt.Errorf("%w (lowering it needs CAP_SYS_RESOURCE)", err)
+	}
+	return err
+}
+
+// writeProc writes a file of the runtime's own /proc about the child.
+func writeProc(pid int, file, text string) error {
+	f, err := unix.Open("/proc/"+strconv.Itoa(pid)+"/"+file, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(f, []byte(text))
+	unix.Close(f)
+	return err
+}

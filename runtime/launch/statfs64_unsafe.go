@@ -1,0 +1,17 @@
+//go:build !386 && !arm && !mips && !mipsle
+
+package launch
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+//go:nosplit
+//go:norace
+func fstatfs(m *machine, fd uintptr) uintptr {
+	_, _, e := syscall.RawSyscall(unix.SYS_FSTATFS, fd, uintptr(unsafe.Pointer(&m.statfs)), 0)
+	return uintptr(e)
+}

@@ -1,0 +1,310 @@
+package launch
+
+import (
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// emptyPath is "" for calls that take AT_EMPTY_PATH.
+var emptyPath [1]byte
+
+// at is AT_FDCWD as an argument.
+const at = ^uintptr(99)
+
+//go:nosplit
+//go:norace
+func stat(m *machine, fd uintptr) uintptr {
+	_, _, e := syscall.RawSyscall6(unix.SYS_STATX, fd, uintptr(unsafe.Pointer(&emptyPath)),
+		unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT, unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&m.statx)), 0)
+	return uintptr(e)
+}
+
+// openIn opens a path below root as if root were "/", without magic links.
+//
+//go:nosplit
+//go:norace
+func openIn(m *machine, root, path uintptr, more uint64) (uintptr, uintptr) {
+	m.how.Flags = unix.O_PATH | unix.O_CLOEXEC
+	m.how.Resolve = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | more
+	r, _, e := syscall.RawSyscall6(unix.SYS_OPENAT2, root, path, uintptr(unsafe.Pointer(&m.how)), unsafe.Sizeof(m.how), 0, 0)
+	return r, uintptr(e)
+}
+
+//go:nosplit
+//go:norace
+func closeFD(fd uintptr) { syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0) }
+
+// resolve opens a path inside a root and makes what is missing, one component at a time, each by its name in a directory that
+// was opened inside the root: a link put in the way by another process leads nowhere but inside (CVE-2021-30465, CVE-2024-45310).
+//
+//go:nosplit
+//go:norace
+func resolve(m *machine, in *instr, root uintptr) (uintptr, uintptr) {
+	fd, errno := openIn(m, root, in.a[1], uint64(in.a[4]))
+	if errno != uintptr(unix.ENOENT) || in.a[2] == resolveOpen {
+		return fd, errno
+	}
+	file := in.a[2] == resolveFile
+	if in.a[2] == resolveLike {
+		if errno := stat(m, m.slots[in.a[3]&(maxSlots-1)]); errno != 0 {
+			return 0, errno
+		}
+		file = m.statx.Mode&unix.S_IFMT != unix.S_IFDIR
+	}
+	n := uintptr(0)
+	for src := word(in, 1); ; n++ {
+		c := *(*byte)(unsafe.Add(src, n))
+		if n == pathMax {
+			return 0, uintptr(unix.ENAMETOOLONG)
+		}
+		m.path[n] = c
+		if c == 0 {
+			break
+		}
+	}
+	// A dangling link is followed to the place inside the root that it names; the number of links is the kernel's limit.
+	for links := 0; links < 40; links++ {
+		again, errno := makePath(m, root, file)
+		if errno != 0 {
+			return 0, errno
+		}
+		if !again {
+			return openIn(m, root, uintptr(unsafe.Pointer(&m.path)), uint64(in.a[4]))
+		}
+	}
+	return 0, uintptr(unix.ELOOP)
+}
+
+// makePath makes the missing components of m.path. It returns true when it met a dangling link and put its target into m.path.
+//
+//go:nosplit
+//go:norace
+func makePath(m *machine, root uintptr, file bool) (again bool, errno uintptr) {
+	parent := root
+	start := uintptr(0) // of the component
+	for i := uintptr(0); i < pathMax; i++ {
+		c := m.path[i]
+		if c != '/' && c != 0 {
+			continue
+		}
+		if i == start { // a slash of its own
+			start = i + 1
+			if c == 0 {
+				break
+			}
+			continue
+		}
+		m.path[i] = 0
+		fd, e := openIn(m, root, uintptr(unsafe.Pointer(&m.path)), 0)
+		if e == uintptr(unix.ENOENT) {
+			e = makeOne(m, parent, start, file && c == 0)
+			if e == uintptr(unix.EEXIST) {
+				e = spliceLink(m, parent, start, i, c)
+				m.drop(parent, root)
+				return e == 0, e
+			}
+			if e == 0 {
+				fd, e = openIn(m, root, uintptr(unsafe.Pointer(&m.path)), 0)
+			}
+		}
+		m.path[i] = c
+		m.drop(parent, root)
+		if e != 0 {
+			return false, e
+		}
+		parent = fd
+		if c == 0 {
+			break
+		}
+		start = i + 1
+	}
+	m.drop(parent, root)
+	return false, 0
+}
+
+//go:nosplit
+//go:norace
+func (m *machine) drop(fd, keep uintptr) {
+	if fd != keep {
+		closeFD(fd)
+	}
+}
+
+//go:nosplit
+//go:norace
+func makeOne(m *machine, parent, start uintptr, file bool) uintptr {
+	name := uintptr(unsafe.Pointer(&m.path)) + start
+	var e syscall.Errno
+	if file {
+		_, _, e = syscall.RawSyscall6(unix.SYS_MKNODAT, parent, name, unix.S_IFREG|0o644, 0, 0, 0)
+	} else {
+		_, _, e = syscall.RawSyscall(unix.SYS_MKDIRAT, parent, name, 0o755)
+	}
+	return uintptr(e)
+}
+
+// spliceLink replaces the component from start to end of m.path, a dangling link, by its target; last is the byte that stood
+// at end.
+//
+//go:nosplit
+//go:norace
+func spliceLink(m *machine, parent, start, end uintptr, last byte) uintptr {
+	n, _, e := syscall.RawSyscall6(unix.SYS_READLINKAT, parent, uintptr(unsafe.Pointer(&m.path))+start,
+		uintptr(unsafe.Pointer(&m.link)), pathMax-1, 0, 0)
+	if e != 0 {
+		return uintptr(unix.ENOTDIR) // made by somebody else meanwhile, or no link
+	}
+	m.path[end] = last
+	k := uintptr(0)
+	if m.link[0] != '/' {
+		for ; k < start; k++ {
+			m.joined[k] = m.path[k]
+		}
+	}
+	for i := uintptr(0); i < n && k < pathMax-1; i++ {
+		m.joined[k] = m.link[i]
+		k++
+	}
+	for i := end; i < pathMax && k < pathMax-1; i++ {
+		m.joined[k] = m.path[i]
+		k++
+		if m.path[i] == 0 {
+			m.path = m.joined
+			return 0
+		}
+	}
+	return uintptr(unix.ENAMETOOLONG)
+}
+
+// check compares an existing node with the one that is wanted.
+//
+//go:nosplit
+//go:norace
+func check(m *machine, in *instr, fd uintptr) uintptr {
+	if errno := stat(m, fd); errno != 0 {
+		return errno
+	}
+	if uintptr(m.statx.Mode&unix.S_IFMT) != in.a[1] ||
+		in.a[1] != unix.S_IFIFO && (uintptr(m.statx.Rdev_major) != in.a[2] || uintptr(m.statx.Rdev_minor) != in.a[3]) {
+		return uintptr(unix.EEXIST)
+	}
+	return 0
+}
+
+// copyMode gives the root of a mount the mode of the directory that it will cover.
+//
+//go:nosplit
+//go:norace
+func copyMode(m *machine, dir, mount uintptr) uintptr {
+	if errno := stat(m, dir); errno != 0 {
+		return errno
+	}
+	fd, _, e := syscall.RawSyscall6(unix.SYS_OPENAT, mount, uintptr(unsafe.Pointer(&dot)), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC,
+		0, 0, 0)
+	if e != 0 {
+		return uintptr(e)
+	}
+	_, _, e = syscall.RawSyscall(unix.SYS_FCHMOD, fd, uintptr(m.statx.Mode)&0o7777, 0)
+	closeFD(fd)
+	return uintptr(e)
+}
+
+var dot = [2]byte{'.', 0}
+
+// find returns the number of the first path that can be executed.
+//
+//go:nosplit
+//go:norace
+func find(m *machine, in *instr) (uintptr, uintptr) {
+	worst := uintptr(unix.ENOENT)
+	for i := uintptr(0); i < in.a[1]; i++ {
+		path := *(*uintptr)(unsafe.Add(word(in, 0), i*unsafe.Sizeof(uintptr(0))))
+		_, _, e := syscall.RawSyscall6(unix.SYS_STATX, at, path, 0, unix.STATX_BASIC_STATS,
+			uintptr(unsafe.Pointer(&m.statx)), 0)
+		if e == 0 {
+			if m.statx.Mode&unix.S_IFMT == unix.S_IFDIR {
+				e = unix.EACCES
+			} else {
+				_, _, e = syscall.RawSyscall6(unix.SYS_FACCESSAT2, at, path, unix.X_OK, unix.AT_EACCESS, 0, 0)
+			}
+		}
+		if e == 0 {
+			return i, 0
+		}
+		// An unreachable directory of PATH hides nothing that comes later; the most telling error stays.
+		if e != unix.ENOENT && e != unix.ENOTDIR || in.a[1] == 1 {
+			worst = uintptr(e)
+		}
+	}
+	return 0, worst
+}
+
+// own gives a standard stream to the process's user, so that it can open /dev/stdout. What cannot be owned (a /dev/null shared by
+// all, a read-only file system, an unmapped owner) is left alone.
+//
+//go:nosplit
+//go:norace
+func own(m *machine, in *instr) uintptr {
+	if errno := stat(m, in.a[0]); errno != 0 {
+		return 0 // closed by the caller
+	}
+	if m.statx.Mode&unix.S_IFMT == unix.S_IFCHR && m.statx.Rdev_major == 1 && m.statx.Rdev_minor == 3 {
+		return 0
+	}
+	if uintptr(m.statx.Uid) == in.a[1] {
+		return 0
+	}
+	_, _, e := syscall.RawSyscall(sysFchown, in.a[0], in.a[1], ^uintptr(0))
+	switch e {
+	case unix.EPERM, unix.EROFS, unix.EINVAL, unix.EBADF, unix.ENOSYS, unix.EACCES, unix.EOVERFLOW:
+		return 0
+	}
+	return uintptr(e)
+}
+
+// cloneChild is the end of the intermediate process: its child goes on with the next instruction, it tells the pid and exits.
+//
+//go:nosplit
+//go:norace
+func cloneChild(m *machine, in *instr) uintptr {
+	pid, _, e := syscall.RawSyscall(unix.SYS_CLONE3, in.a[0], in.a[1], 0)
+	if e != 0 || pid == 0 {
+		return uintptr(e)
+	}
+	m.record = record{kind: recordPID, value: uint32(pid)}
+	syscall.RawSyscall(unix.SYS_WRITE, m.slots[slotSync], uintptr(unsafe.Pointer(&m.record)), unsafe.Sizeof(m.record))
+	exit(0)
+	return 0
+}
+
+// maskSource returns a mount for the next masked directory. All share one empty tmpfs; it is cloned only after it was attached,
+// because kernels before 6.15 clone no detached mount.
+//
+//go:nosplit
+//go:norace
+func maskSource(m *machine) (uintptr, uintptr) {
+	if m.maskUsed == 0 {
+		m.maskUsed = 1
+		r, _, e := syscall.RawSyscall(unix.SYS_DUP, m.slots[slotMask], 0, 0)
+		return r, uintptr(e)
+	}
+	r, _, e := syscall.RawSyscall(unix.SYS_OPEN_TREE, m.slots[slotMask], uintptr(unsafe.Pointer(&emptyPath)),
+		unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.O_CLOEXEC)
+	return r, uintptr(e)
+}
+
+// checkType compares a file system's magic number.
+//
+//go:nosplit
+//go:norace
+func checkType(m *machine, in *instr, fd uintptr) uintptr {
+	if errno := fstatfs(m, fd); errno != 0 {
+		return errno
+	}
+	if (uintptr(m.statfs.Type) == in.a[2]) == (in.a[3] == 0) {
+		return in.a[1]
+	}
+	return 0
+}

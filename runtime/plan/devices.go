@@ -1,0 +1,107 @@
+package plan
+
+import (
+	"fmt"
+	"path"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// defaultDevices are in every container: config-linux.md, "Default Devices".
+var defaultDevices = []Device{
+	{Path: "/dev/null", Type: "c", Major: 1, Minor: 3, Mode: 0o666},
+	{Path: "/dev/zero", Type: "c", Major: 1, Minor: 5, Mode: 0o666},
+	{Path: "/dev/full", Type: "c", Major: 1, Minor: 7, Mode: 0o666},
+	{Path: "/dev/random", Type: "c", Major: 1, Minor: 8, Mode: 0o666},
+	{Path: "/dev/urandom", Type: "c", Major: 1, Minor: 9, Mode: 0o666},
+	{Path: "/dev/tty", Type: "c", Major: 5, Minor: 0, Mode: 0o666},
+}
+
+// devLinks are the links of the same section, made when the source exists after the mounts.
+var devLinks = []Symlink{
+	{Path: "/dev/fd", Target: "/proc/self/fd"},
+	{Path: "/dev/stdin", Target: "/proc/self/fd/0"},
+	{Path: "/dev/stdout", Target: "/proc/self/fd/1"},
+	{Path: "/dev/stderr", Target: "/proc/self/fd/2"},
+}
+
+// devices fills /dev.
+func (c *compiler) devices() error {
+	listed, err := c.listedDevices()
+	if err != nil {
+		return err
+	}
+	if c.devSetUp {
+		for _, d := range defaultDevices {
+			if _, ok := listed[d.Path]; ok {
+				continue // the configuration's own entry wins
+			}
+			d.Bind = c.bindDevices()
+			c.add(d)
+		}
+	}
+	for _, d := range c.linux.Devices {
+		c.add(listed[path.Clean(d.Path)])
+	}
+	if !c.devSetUp {
+		return nil
+	}
+	for _, l := range devLinks {
+		l.IfExists = "/proc/self"
+		c.add(l)
+	}
+	c.add(Symlink{Path: "/dev/core", Target: "/proc/kcore", IfExists: "/proc/kcore"},
+		Symlink{Path: "/dev/ptmx", Target: "pts/ptmx", Replace: true})
+	if p := c.spec.Process; p != nil && p.Terminal {
+		t := Terminal{Console: true}
+		if p.ConsoleSize != nil {
+			t.Width, t.Height = uint16(p.ConsoleSize.Width), uint16(p.ConsoleSize.Height)
+		}
+		c.add(t)
+	}
+	if c.devRO {
+		c.add(Protect{Name: "/dev", Dest: "/dev", Set: attrReadOnly})
+	}
+	return nil
+}
+
+// bindDevices: the kernel lets nobody but the root of the initial user namespace make device nodes.
+func (c *compiler) bindDevices() bool { return c.userns || c.host.Rootless }
+
+func (c *compiler) listedDevices() (map[string]Device, error) {
+	listed := make(map[string]Device, len(c.linux.Devices))
+	for _, d := range c.linux.Devices {
+		dev, err := c.device(d)
+		if err != nil {
+			return nil, err
+		}
+		listed[dev.Path] = dev
+	}
+	return listed, nil
+}
+
+func (c *compiler) device(d specs.LinuxDevice) (Device, error) {
+	dev := Device{Path: path.Clean(d.Path), Type: d.Type, Major: d.Major, Minor: d.Minor, Mode: 0o666, Bind: c.bindDevices()}
+	switch d.Type {
+	case "c", "b":
+	case "u":
+		dev.Type = "c" // mknod(1)'s word for an unbuffered character device
+	case "p":
+		dev.Bind = false // anybody may make a FIFO
+	default:
+		return dev, fmt.Errorf("linux.devices: %s: unknown type %q", d.Path, d.Type)
+	}
+	if !path.IsAbs(d.Path) {
+		return dev, fmt.Errorf("linux.devices: path %q is not absolute", d.Path)
+	}
+	if d.FileMode != nil {
+		dev.Mode = uint32(*d.FileMode) & 0o7777
+	}
+	if d.UID != nil {
+		dev.UID = *d.UID
+	}
+	if d.GID != nil {
+		dev.GID = *d.GID
+	}
+	return dev, nil
+}

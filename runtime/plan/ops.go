@@ -1,0 +1,305 @@
+package plan
+
+import (
+	"fmt"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Wait lets the child sleep until the parent has done its part.
+type Wait struct{ For string }
+
+// What implements Op.
+func (o Wait) What() string { return "wait until " + o.For }
+
+// ForLimits is what the last wait before the user's program is for.
+const ForLimits = "the limits are set"
+
+// Tell reports a stage to the parent.
+type Tell struct{ Stage Stage }
+
+// What implements Op.
+func (o Tell) What() string { return "tell the runtime that " + o.Stage.String() }
+
+// Stage names a point of the child's way that the parent waits for.
+type Stage int
+
+// The stages in the order in which they are reached.
+const (
+	StageNamespaces Stage = iota + 1 // in its namespaces, maps not written yet
+	StageMounts                      // mounts made, root not yet pivoted: hooks of create run now
+	StageCreated                     // everything done but the user's program
+)
+
+// String says what is true at the stage.
+func (s Stage) String() string {
+	switch s {
+	case StageNamespaces:
+		return "the namespaces exist"
+	case StageMounts:
+		return "the mounts are made"
+	case StageCreated:
+		return "the container is created"
+	}
+	return fmt.Sprintf("stage %d is reached", int(s))
+}
+
+// JoinCgroup moves the child into the container's cgroup of one hierarchy.
+type JoinCgroup struct {
+	Name  string // of the hierarchy, for people
+	Index int    // in the descriptors that the launcher is given
+}
+
+// What implements Op.
+func (o JoinCgroup) What() string { return "join the " + o.Name + " cgroup" }
+
+// Unshare makes new namespaces for the process that runs it.
+type Unshare struct{ Flags uint64 }
+
+// What implements Op.
+func (o Unshare) What() string { return "unshare " + strings.TrimPrefix(FlagNames(o.Flags), "new ") }
+
+// Join enters an existing namespace.
+type Join struct {
+	Type string // as in config.json
+	Flag uint64
+	Path string
+}
+
+// What implements Op.
+func (o Join) What() string { return "join " + o.Type + " namespace " + o.Path }
+
+// JoinProcess enters namespaces of a running process by its pidfd.
+type JoinProcess struct{ Flags uint64 }
+
+// What implements Op.
+func (o JoinProcess) What() string {
+	return "join the container's namespaces: " + strings.TrimPrefix(FlagNames(o.Flags), "new ")
+}
+
+// CloneChild is the last step of an intermediate process.
+type CloneChild struct{ Flags uint64 }
+
+// What implements Op.
+func (o CloneChild) What() string { return "clone the child with " + FlagNames(o.Flags) }
+
+// BecomeRoot takes uid and gid 0 of a user namespace that was just entered.
+type BecomeRoot struct{ KeepGroups bool }
+
+// What implements Op.
+func (o BecomeRoot) What() string { return "become root of the user namespace" }
+
+// TimeOffsets writes /proc/self/timens_offsets before the first process enters the time namespace.
+type TimeOffsets struct {
+	Offsets map[string]specs.LinuxTimeOffset
+}
+
+// What implements Op.
+func (o TimeOffsets) What() string { return "set the time namespace's offsets" }
+
+// MapIDs writes the child's uid_map and gid_map.
+type MapIDs struct {
+	UID, GID []specs.LinuxIDMapping
+	Helper   bool // through newuidmap and newgidmap
+}
+
+// What implements Op.
+func (o MapIDs) What() string { return "write the id mappings of the user namespace" }
+
+// Rlimit sets a resource limit of the child with prlimit(2).
+type Rlimit struct {
+	Type       string
+	Number     int
+	Soft, Hard uint64
+}
+
+// What implements Op.
+func (o Rlimit) What() string { return fmt.Sprintf("set %s to %d:%d", o.Type, o.Soft, o.Hard) }
+
+// OOMScore writes /proc/PID/oom_score_adj.
+type OOMScore struct{ Score int }
+
+// What implements Op.
+func (o OOMScore) What() string { return fmt.Sprintf("set oom_score_adj to %d", o.Score) }
+
+// Propagate changes the propagation of a mount by a path of the runtime's own, before the root is built.
+type Propagate struct {
+	Path  string
+	Flags uint64 // MS_*
+}
+
+// What implements Op.
+func (o Propagate) What() string { return "make " + o.Path + " " + propagationName(o.Flags) }
+
+// Root makes the root file system a mount of its own and keeps it as the descriptor from which all else is resolved.
+type Root struct{ Path string }
+
+// What implements Op.
+func (o Root) What() string { return "open root file system " + o.Path }
+
+// Attr are attributes of a mount as mount_setattr(2) takes them.
+type Attr struct {
+	Set, Clear       uint64 // of the mount
+	RecSet, RecClear uint64 // of the mount and all below it
+	Propagation      []uint64
+}
+
+// Mount mounts a file system.
+type Mount struct {
+	Type, Source, Dest string
+	Data               []string // key=value or flag, in order
+	Attr               Attr
+	CopyUp             bool   // fill a tmpfs with what the destination holds
+	TakeMode           bool   // a tmpfs without mode= takes the mode of the directory that it covers
+	MayBindSys         bool   // sysfs that the kernel refuses (a user namespace without its own network) is bound from the host
+	Name               string // slot for a later Protect of this mount
+	NoSymlink          bool   // the destination must not be reached through a link: /proc, /sys
+}
+
+// What implements Op.
+func (o Mount) What() string { return "mount " + o.Type + " on " + o.Dest }
+
+// Bind mounts a piece of the host's tree.
+type Bind struct {
+	Source, Dest string
+	Recursive    bool
+	Attr         Attr
+	Prepared     int  // 1 + index of the tree that the parent opened before the clone; 0: the child opens Source
+	KeepLocked   bool // flags that a user namespace may not clear stay
+	NoSymlink    bool
+	InProc       bool // the destination may be below /proc
+	Name         string
+}
+
+// What implements Op.
+func (o Bind) What() string { return "bind " + o.Source + " on " + o.Dest }
+
+// OpenTree is the parent's half of a Bind: the source is opened, with its id mapping, before the clone.
+type OpenTree struct {
+	Source    string
+	Recursive bool
+	// UID and GID, when set, are the mappings of an idmapped mount; IDRecursive maps what is below too.
+	UID, GID    []specs.LinuxIDMapping
+	IDRecursive bool
+}
+
+// What implements Op.
+func (o OpenTree) What() string {
+	if len(o.UID) > 0 {
+		return "open " + o.Source + " with mapped ids"
+	}
+	return "open " + o.Source
+}
+
+// Remount changes an existing mount.
+type Remount struct {
+	Dest string
+	Data []string
+	Attr Attr
+	Bind bool // the mount alone, not its file system
+}
+
+// What implements Op.
+func (o Remount) What() string { return "remount " + o.Dest }
+
+// Protect changes attributes of a mount made earlier, after something was put into it.
+type Protect struct {
+	Name string // of the earlier mount
+	Dest string
+	Set  uint64
+}
+
+// What implements Op.
+func (o Protect) What() string { return "make " + o.Dest + " read-only" }
+
+// Device makes a device node, or checks that the one that is there is the same.
+type Device struct {
+	Path         string
+	Type         string // "c", "b", "p"
+	Major, Minor int64
+	Mode         uint32 // permission bits
+	UID, GID     uint32
+	Bind         bool // bind the host's node: mknod is not allowed in a user namespace
+}
+
+// What implements Op.
+func (o Device) What() string { return "create device " + o.Path }
+
+// Symlink makes a link, or leaves what is there.
+type Symlink struct {
+	Target, Path string
+	Replace      bool // remove a file that is in the way
+	IfExists     string
+}
+
+// What implements Op.
+func (o Symlink) What() string { return "link " + o.Path + " to " + o.Target }
+
+// Terminal opens a pseudo terminal in the container's devpts and hands its master to the parent.
+type Terminal struct {
+	Width, Height uint16
+	Console       bool // bind it on /dev/console
+}
+
+// What implements Op.
+func (o Terminal) What() string { return "open a terminal on /dev/pts" }
+
+// Hostname sets the name of the UTS namespace.
+type Hostname struct{ Name string }
+
+// What implements Op.
+func (o Hostname) What() string { return "set hostname " + o.Name }
+
+// Domainname sets the NIS domain of the UTS namespace.
+type Domainname struct{ Name string }
+
+// What implements Op.
+func (o Domainname) What() string { return "set domainname " + o.Name }
+
+// Loopback sets lo up in a new network namespace, as runc and crun leave it to their callers' CNI otherwise.
+type Loopback struct{}
+
+// What implements Op.
+func (o Loopback) What() string { return "set lo up" }
+
+// Sysctl writes a file of /proc/sys.
+type Sysctl struct{ Key, Path, Value string }
+
+// What implements Op.
+func (o Sysctl) What() string { return "set sysctl " + o.Key + "=" + o.Value }
+
+// Mask hides a path: a file behind /dev/null, a directory behind an empty read-only tmpfs.
+type Mask struct{ Path string }
+
+// What implements Op.
+func (o Mask) What() string { return "mask " + o.Path }
+
+// ReadOnly makes a path read-only by a bind of itself.
+type ReadOnly struct{ Path string }
+
+// What implements Op.
+func (o ReadOnly) What() string { return "make " + o.Path + " read-only" }
+
+// RootReadOnly makes the root mount read-only.
+type RootReadOnly struct{}
+
+// What implements Op.
+func (o RootReadOnly) What() string { return "make the root file system read-only" }
+
+// Pivot makes the new root the root and detaches the old one.
+type Pivot struct{ Chroot bool }
+
+// What implements Op.
+func (o Pivot) What() string {
+	if o.Chroot {
+		return "move the root file system to / and chroot into it"
+	}
+	return "pivot into the root file system"
+}
+
+// RootPropagation is linux.rootfsPropagation.
+type RootPropagation struct{ Flags uint64 }
+
+// What implements Op.
+func (o RootPropagation) What() string { return "make / " + propagationName(o.Flags) }
