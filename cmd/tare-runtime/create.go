@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-
 	"github.com/tare-oci/tare/internal/flags"
 	"github.com/tare-oci/tare/runtime/lifecycle"
 )
@@ -23,6 +21,6 @@ func createCommand(s *flags.Set) action {
 	createFlags(s, &o)
 	return func(e *env) (int, error) {
 		o.ID = e.args[0]
-		return 0, errors.New("create: not built into this binary yet")
+		return 0, e.runtime.Create(e, o)
 	}
 }

@@ -42,6 +42,6 @@ func execCommand(s *flags.Set) action {
 		if len(o.Args) == 0 && o.ProcessFile == "" {
 			return execFailed, errors.New("process args cannot be empty")
 		}
-		return execFailed, errors.New("exec: not built into this binary yet")
+		return e.runtime.Exec(e, o)
 	}
 }

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"errors"
+	"encoding/json"
 
 	"github.com/tare-oci/tare/internal/flags"
 )
@@ -9,7 +9,16 @@ import (
 func planCommand(s *flags.Set) action {
 	var asJSON bool
 	s.Bool(&asJSON, "json", "print JSON")
-	return func(*env) (int, error) {
-		return 0, errors.New("plan: not built into this binary yet")
+	return func(e *env) (int, error) {
+		p, err := e.runtime.Plan(e.args[0])
+		if err != nil {
+			return 1, err
+		}
+		if !asJSON {
+			return 0, p.WriteText(e.stdout)
+		}
+		enc := json.NewEncoder(e.stdout)
+		enc.SetIndent("", "  ")
+		return 0, enc.Encode(p)
 	}
 }

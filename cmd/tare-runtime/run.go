@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-
 	"github.com/tare-oci/tare/internal/flags"
 	"github.com/tare-oci/tare/runtime/lifecycle"
 )
@@ -15,6 +13,6 @@ func runCommand(s *flags.Set) action {
 	s.Bool(&o.NoSubreaper, "no-subreaper", "do not adopt processes that the container leaves behind")
 	return func(e *env) (int, error) {
 		o.ID = e.args[0]
-		return 0, errors.New("run: not built into this binary yet")
+		return e.runtime.Run(e, o)
 	}
 }

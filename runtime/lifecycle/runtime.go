@@ -34,6 +34,7 @@ type Runtime struct {
 	Rootless Rootless
 
 	group func(json.RawMessage) (group, error) // reads a container's cgroup from its state
+	fault int                                  // 1 + the instruction of the next container that fails; for tests
 }
 
 // group is what the operations need of a container's cgroup; tests have another.

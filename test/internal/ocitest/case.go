@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 )
 
@@ -34,11 +33,10 @@ func RuntimePath() string { return runtimePath }
 // Tare reports whether the runtime under test is tare's own.
 func Tare() bool { return strings.HasPrefix(peer, "tare") }
 
-// H is one case: its bundles, its containers and what it found wrong. It is not safe for concurrent use, except Do and Errorf.
+// H is one case: its bundles, its containers and what it found wrong. It is not safe for concurrent use, except Do.
 type H struct {
 	T        *testing.T
-	Root     string     // value of --root for every command
-	mu       sync.Mutex // guards problems
+	Root     string // value of --root for every command
 	problems []string
 	before   Snapshot
 	dir      string // the case's own directory
@@ -98,8 +96,6 @@ func newH(t *testing.T) *H {
 
 // Errorf records a problem.
 func (h *H) Errorf(format string, args ...any) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.problems = append(h.problems, fmt.Sprintf(format, args...))
 }
 

@@ -1,0 +1,329 @@
+package lifecycle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/internal/atomicfile"
+	"github.com/tare-oci/tare/internal/sys/unixsock"
+	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/console"
+	"github.com/tare-oci/tare/runtime/hooks"
+	"github.com/tare-oci/tare/runtime/launch"
+	"github.com/tare-oci/tare/runtime/plan"
+	"github.com/tare-oci/tare/runtime/state"
+)
+
+// creation is a container on its way into the world.
+type creation struct {
+	*prepared
+	r      *Runtime
+	o      CreateOptions
+	attach bool // this process stays with the container's terminal
+	c      *state.Container
+	join   []cgroup.JoinFile
+	listen *os.File
+	child  *launch.Child
+}
+
+// Create makes a container up to the point where only its program is missing: steps 1 to 5 of the lifecycle in runtime.md. On
+// an error nothing is left of it.
+func (r *Runtime) Create(ctx context.Context, o CreateOptions) error {
+	k := &creation{r: r, o: o}
+	defer k.close()
+	if err := k.look(true); err != nil {
+		return err
+	}
+	return k.make(ctx, true)
+}
+
+// look does all that can fail before anything is touched.
+func (k *creation) look(wait bool) (err error) {
+	if err := state.CheckID(k.o.ID); err != nil {
+		return err
+	}
+	if k.prepared, err = k.r.prepare(&k.o, wait); err != nil {
+		return err
+	}
+	return k.checkTerminal()
+}
+
+// make does the work of create and the first half of run. wait lets the container wait for start.
+func (k *creation) make(ctx context.Context, wait bool) (err error) {
+	if k.c, err = state.Reserve(k.r.Root, k.o.ID); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = k.undo(ctx, err)
+		}
+	}()
+	if err := k.describe(); err != nil {
+		return err
+	}
+	if err := k.enterCgroup(); err != nil {
+		return err
+	}
+	if wait {
+		if k.listen, err = unixsock.Listen(k.c.Path(state.StartSocket)); err != nil {
+			return err
+		}
+	}
+	if k.child, err = launch.Start(k.plan, k.resources()); err != nil {
+		return err
+	}
+	return k.bringUp(ctx, wait)
+}
+
+// bringUp accompanies the child to the end of its way.
+func (k *creation) bringUp(ctx context.Context, wait bool) error {
+	if err := k.child.Begin(); err != nil {
+		return err
+	}
+	init, err := state.Find(k.child.PID)
+	if err != nil {
+		return err
+	}
+	k.c.Init = init
+	if !k.hasCreateHooks() && !wait {
+		k.c.Creating = false // there is nobody before the program runs who could tell the difference
+	}
+	if err := k.limits(); err != nil {
+		return err
+	}
+	if err := k.c.Save(); err != nil {
+		return err
+	}
+	if k.hasCreateHooks() {
+		if err := k.child.Await(plan.StageMounts); err != nil {
+			return err
+		}
+		if err := k.createHooks(ctx); err != nil {
+			return err
+		}
+		if err := k.child.Go(); err != nil {
+			return err
+		}
+	}
+	if err := k.child.Finish(); err != nil {
+		return err
+	}
+	end := plan.Stage(0)
+	if wait {
+		end = plan.StageCreated
+	}
+	if err := k.child.Await(end); err != nil {
+		return err
+	}
+	return k.publish()
+}
+
+// publish tells the caller what it asked for, and the state directory that the container exists.
+func (k *creation) publish() error {
+	if k.o.ConsoleSocket != "" {
+		if err := sendTerminal(k.o.ConsoleSocket, k.child); err != nil {
+			return err
+		}
+	}
+	if k.o.PidfdSocket != "" {
+		if err := sendPidfd(k.o.PidfdSocket, k.child); err != nil {
+			return err
+		}
+	}
+	if err := writePidFile(k.o.PidFile, k.child.PID); err != nil {
+		return err
+	}
+	if !k.c.Creating {
+		return nil
+	}
+	k.c.Creating = false
+	return k.c.Save()
+}
+
+func sendTerminal(socket string, child *launch.Child) error {
+	if child.Master == nil {
+		return errors.New("the container's process opened no terminal")
+	}
+	err := console.SendConsole(socket, child.Master)
+	child.Master.Close()
+	child.Master = nil
+	return err
+}
+
+func sendPidfd(socket string, child *launch.Child) error {
+	sock, err := unixsock.Dial(socket)
+	if err != nil {
+		return fmt.Errorf("send pidfd: %w", err)
+	}
+	defer sock.Close()
+	if err := unixsock.SendFD(sock, []byte("pidfd"), int(child.PIDFD.Fd())); err != nil {
+		return fmt.Errorf("send pidfd: %w", err)
+	}
+	return nil
+}
+
+// writePidFile writes the number without a newline, as callers read it; path may be empty.
+func writePidFile(path string, pid int) error {
+	if path == "" {
+		return nil
+	}
+	if err := atomicfile.Write(path, []byte(strconv.Itoa(pid)), 0o666, atomicfile.NoSync); err != nil {
+		return fmt.Errorf("write pid file: %w", err)
+	}
+	return nil
+}
+
+// checkTerminal refuses terminals without an owner before anything is touched.
+func (k *creation) checkTerminal() error {
+	terminal := k.spec.Process != nil && k.spec.Process.Terminal
+	switch {
+	case terminal && !k.attach && k.o.ConsoleSocket == "":
+		return errors.New("cannot allocate tty if the runtime will detach without setting console socket")
+	case !terminal && k.o.ConsoleSocket != "":
+		return errors.New("cannot use console socket if the runtime will not detach or allocate tty")
+	}
+	return nil
+}
+
+// describe fills the state file's fields, so that whatever happens from here on can be cleaned up by delete.
+func (k *creation) describe() error {
+	c := k.c
+	c.Bundle, c.Rootfs, c.Annotations, c.Hooks = k.bundle, k.rootfs(), k.spec.Annotations, k.spec.Hooks
+	c.NoPivot, c.NoNewKeyring, c.NoProcess = k.o.NoPivot, k.o.NoNewKeyring, k.spec.Process == nil
+	c.Rootless = k.host.Rootless
+	if st, err := os.Stat(k.rootfs()); err != nil {
+		return fmt.Errorf("root.path: %w", err)
+	} else if !st.IsDir() {
+		return fmt.Errorf("root.path: %s is not a directory", k.rootfs())
+	}
+	for _, ns := range k.spec.Linux.Namespaces {
+		if ns.Type == "pid" && ns.Path == "" {
+			c.OwnPidNS = true
+		}
+	}
+	return c.SaveConfig(k.config)
+}
+
+// enterCgroup makes the container's cgroup and opens it for the child.
+func (k *creation) enterCgroup() error {
+	if k.group == nil {
+		return nil
+	}
+	err := k.group.Create(k.spec.Linux.Resources)
+	if errors.Is(err, cgroup.ErrNotPermitted) && k.host.Rootless && !asksLimits(k.spec.Linux.Resources) {
+		k.r.Debug("no cgroup: " + err.Error())
+		return k.withoutCgroup()
+	}
+	if err != nil {
+		return err
+	}
+	if k.c.Cgroup, err = json.Marshal(k.group); err != nil {
+		return fmt.Errorf("encode cgroup: %w", err)
+	}
+	if k.join, err = k.group.Join(); err != nil {
+		return err
+	}
+	return nil
+}
+
+// withoutCgroup compiles the plan again for a container that stays in the caller's cgroup.
+func (k *creation) withoutCgroup() error {
+	k.group = nil
+	k.host.Cgroups, k.host.CgroupMounts = nil, nil
+	return k.compile()
+}
+
+// asksLimits tells whether anything but the usual device rules, which a user namespace enforces by itself, is asked for.
+func asksLimits(res *specs.LinuxResources) bool {
+	if res == nil {
+		return false
+	}
+	rest := *res
+	rest.Devices = nil
+	data, err := json.Marshal(rest)
+	return err != nil || string(data) != "{}"
+}
+
+func (k *creation) limits() error {
+	if k.group == nil || k.spec.Linux.Resources == nil {
+		return nil
+	}
+	return k.group.Apply(k.spec.Linux.Resources)
+}
+
+func (k *creation) resources() *launch.Resources {
+	res := &launch.Resources{Listen: k.listen, Fault: k.r.fault}
+	addCgroups(res, k.join)
+	return res
+}
+
+func addCgroups(res *launch.Resources, join []cgroup.JoinFile) {
+	for _, j := range join {
+		if j.IntoCgroup {
+			res.CgroupDir = j.File
+		} else {
+			res.Cgroups = append(res.Cgroups, j.File)
+		}
+	}
+}
+
+// createHooks runs prestart, createRuntime and createContainer in their order.
+func (k *creation) createHooks(ctx context.Context) error {
+	st := k.c.OCI(state.Creating, k.child.PID)
+	for _, kind := range []hooks.Kind{hooks.Prestart, hooks.CreateRuntime} {
+		if err := hooks.Run(ctx, kind, k.spec.Hooks, st, k.bundle); err != nil {
+			return err
+		}
+	}
+	in := inside{r: k.r, spec: k.spec, host: k.host, join: k.join, process: k.child.PIDFD}
+	st.Pid = in.pid(k.child.PID)
+	return in.run(ctx, hooks.CreateContainer, k.spec.Hooks, st)
+}
+
+// undo removes everything that make has made and returns the reason with what could not be removed.
+func (k *creation) undo(ctx context.Context, reason error) error {
+	if k.child != nil {
+		k.child.Abort()
+	}
+	if k.o.PidFile != "" && k.child != nil {
+		k.removePidFile()
+	}
+	if k.c.Init.Pid == 0 {
+		k.c.Hooks = nil // nothing was created that a poststop hook could undo
+	}
+	if err := k.r.destroy(context.WithoutCancel(ctx), k.c); err != nil {
+		return fmt.Errorf("%w (and cleaning up: %v)", reason, err)
+	}
+	return reason
+}
+
+// removePidFile removes the file only when it is the one that this creation wrote.
+func (k *creation) removePidFile() {
+	data, err := os.ReadFile(k.o.PidFile)
+	if err == nil && string(data) == strconv.Itoa(k.child.PID) {
+		os.Remove(filepath.Clean(k.o.PidFile))
+	}
+}
+
+// close releases this process's descriptors; the container goes on.
+func (k *creation) close() {
+	for _, j := range k.join {
+		j.File.Close()
+	}
+	if k.listen != nil {
+		k.listen.Close()
+	}
+	if k.child != nil {
+		k.child.Close()
+	}
+	if k.c != nil {
+		k.c.Close()
+	}
+}

@@ -1,0 +1,303 @@
+package lifecycle
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/internal/sys/caps"
+	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/launch"
+	"github.com/tare-oci/tare/runtime/plan"
+	"github.com/tare-oci/tare/runtime/spec"
+	"github.com/tare-oci/tare/runtime/state"
+)
+
+// Exec runs a further process in a running or created container and, unless it is detached, returns its exit status.
+func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
+	c, s, err := r.load(o.ID)
+	if err != nil {
+		return 255, err
+	}
+	switch {
+	case s == state.Stopped || s == state.Creating:
+		return 255, errors.New("cannot exec in a stopped container")
+	case s == state.Paused && !o.IgnorePaused:
+		return 255, errPaused
+	}
+	x, err := r.joinContainer(c, &o)
+	if err != nil {
+		return 255, err
+	}
+	defer x.in.close()
+	var relay *signals
+	if !o.Detach {
+		relay = catchSignals()
+		defer relay.stop()
+	}
+	child, err := x.start(&o)
+	if err != nil {
+		return 255, err
+	}
+	if o.Detach {
+		child.Close()
+		return 0, nil
+	}
+	defer child.Close()
+	return accompany(child, relay), nil
+}
+
+// addition is a process on its way into a container.
+type addition struct {
+	in   *inside
+	plan *plan.Plan
+}
+
+// inside opens a container for processes that join it. The caller calls close.
+func (r *Runtime) inside(c *state.Container, s *specs.Spec) (*inside, error) {
+	permitted, last, err := caps.Own()
+	if err != nil {
+		return nil, err
+	}
+	in := &inside{r: r, spec: s}
+	in.host = &plan.Host{Arch: runtime.GOARCH, Bundle: c.Bundle, ID: c.ID, Rootless: c.Rootless, UID: uint32(os.Geteuid()),
+		GID: uint32(os.Getegid()), LastCap: last, Grantable: permitted}
+	if s.Linux != nil {
+		in.host.IDMapHelpers = len(s.Linux.UIDMappings) > 1
+	}
+	fd, err := open(c.Init)
+	if err != nil {
+		return nil, err
+	}
+	in.process = os.NewFile(uintptr(fd.Fd()), "pidfd")
+	return in, nil
+}
+
+// enter opens the container's cgroup for the process; sub as in --cgroup.
+func (in *inside) enter(c *state.Container, sub map[string]string) error {
+	g := new(cgroup.Group)
+	if len(c.Cgroup) == 0 || string(c.Cgroup) == "null" {
+		return nil
+	}
+	if err := json.Unmarshal(c.Cgroup, g); err != nil {
+		return fmt.Errorf("decode cgroup in the state of %s: %w", c.ID, err)
+	}
+	join, err := g.JoinExec(c.Init.Pid, sub)
+	if err != nil {
+		return err
+	}
+	in.join = join
+	for _, j := range join {
+		if !j.IntoCgroup {
+			in.host.Cgroups = append(in.host.Cgroups, strings.TrimPrefix(j.Why, "join cgroup "))
+		}
+	}
+	return nil
+}
+
+func (in *inside) close() {
+	if in.process != nil {
+		in.process.Close()
+	}
+	for _, j := range in.join {
+		j.File.Close()
+	}
+}
+
+// joinContainer prepares an exec without starting anything.
+func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, error) {
+	config, err := c.Config()
+	if err != nil {
+		return nil, err
+	}
+	s, _, err := spec.Parse(config)
+	if err != nil {
+		return nil, fmt.Errorf("%s in the state of %s: %w", spec.ConfigName, c.ID, err)
+	}
+	p, err := execProcess(s, o)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case p.Terminal && o.Detach && o.ConsoleSocket == "":
+		return nil, errors.New("cannot allocate tty if the runtime will detach without setting console socket")
+	case !p.Terminal && o.ConsoleSocket != "":
+		return nil, errors.New("cannot use console socket if the runtime will not detach or allocate tty")
+	}
+	sub, err := subgroups(o.Cgroups)
+	if err != nil {
+		return nil, err
+	}
+	in, err := r.inside(c, s)
+	if err != nil {
+		return nil, err
+	}
+	x := &addition{in: in}
+	if err := in.enter(c, sub); err != nil {
+		in.close()
+		return nil, err
+	}
+	input := plan.ExecInput{Spec: s, Process: p, Namespaces: namespaceFlags(s)}
+	if a := p.ExecCPUAffinity; a != nil {
+		input.InitialCPUs, input.FinalCPUs = a.Initial, a.Final
+	}
+	fds, env := passed(o.PreserveFDs)
+	p.Env = append(p.Env, env...)
+	x.plan, err = plan.CompileExec(input, in.host, plan.Options{PassedFDs: fds, NoNewKeyring: c.NoNewKeyring})
+	if err != nil {
+		in.close()
+		return nil, err
+	}
+	for _, w := range x.plan.Warnings {
+		r.Warn(w)
+	}
+	return x, nil
+}
+
+// start clones the process and brings it to its program.
+func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
+	res := &launch.Resources{Process: x.in.process, Fault: x.in.r.fault}
+	addCgroups(res, x.in.join)
+	child, err := launch.Start(x.plan, res)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			child.Abort()
+		}
+	}()
+	for _, step := range []func() error{child.Begin, child.Finish, func() error { return child.Await(0) }} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	if o.ConsoleSocket != "" {
+		if err := sendTerminal(o.ConsoleSocket, child); err != nil {
+			return nil, err
+		}
+	}
+	if o.PidfdSocket != "" {
+		if err := sendPidfd(o.PidfdSocket, child); err != nil {
+			return nil, err
+		}
+	}
+	return child, writePidFile(o.PidFile, child.PID)
+}
+
+// execProcess is the process to run: the file's as it is, or the container's own with what the flags change.
+func execProcess(s *specs.Spec, o *ExecOptions) (*specs.Process, error) {
+	if o.ProcessFile != "" {
+		data, err := os.ReadFile(o.ProcessFile)
+		if err != nil {
+			return nil, fmt.Errorf("read process: %w", err)
+		}
+		p, _, err := spec.ParseProcess(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", filepath.Base(o.ProcessFile), err)
+		}
+		return p, nil
+	}
+	if s.Process == nil {
+		return nil, errors.New("the container's configuration has no process to take the rest from: use --process")
+	}
+	p := *s.Process
+	p.Args = o.Args
+	p.Terminal = o.Tty
+	p.ConsoleSize = nil
+	if o.Cwd != "" {
+		p.Cwd = o.Cwd
+	}
+	if o.ProcessLabel != "" {
+		p.SelinuxLabel = o.ProcessLabel
+	}
+	if o.AppArmor != "" {
+		p.ApparmorProfile = o.AppArmor
+	}
+	p.NoNewPrivileges = p.NoNewPrivileges || o.NoNewPrivs
+	p.Env = append(append([]string{}, p.Env...), o.Env...)
+	addCaps(&p, o.Caps)
+	if err := setUser(&p, o); err != nil {
+		return nil, err
+	}
+	if _, err := spec.ValidateProcess(&p); err != nil {
+		return nil, err
+	}
+	return &p, nil
+}
+
+// addCaps adds to the sets that make a capability usable by the process: inheritable and ambient only where the container's
+// process has inheritable ones at all.
+func addCaps(p *specs.Process, names []string) {
+	if len(names) == 0 || p.Capabilities == nil { // none listed: the process keeps all
+		return
+	}
+	sets := *p.Capabilities
+	add := func(set []string) []string { return append(append([]string{}, set...), names...) }
+	sets.Bounding, sets.Effective, sets.Permitted = add(sets.Bounding), add(sets.Effective), add(sets.Permitted)
+	if len(sets.Inheritable) > 0 {
+		sets.Inheritable, sets.Ambient = add(sets.Inheritable), add(sets.Ambient)
+	}
+	p.Capabilities = &sets
+}
+
+// setUser reads --user, "uid[:gid]" in numbers only: a word that is no number never becomes user 0 (CVE-2026-30892).
+func setUser(p *specs.Process, o *ExecOptions) error {
+	if o.User != "" {
+		uid, gid, both := strings.Cut(o.User, ":")
+		n, err := parseID(uid)
+		if err != nil {
+			return fmt.Errorf("invalid --user %q: %w", o.User, err)
+		}
+		p.User.UID = n
+		if both {
+			if p.User.GID, err = parseID(gid); err != nil {
+				return fmt.Errorf("invalid --user %q: %w", o.User, err)
+			}
+		}
+	}
+	p.User.AdditionalGids = append(append([]uint32{}, p.User.AdditionalGids...), o.AdditionalGids...)
+	return nil
+}
+
+func parseID(s string) (uint32, error) {
+	for _, ch := range s {
+		if ch < '0' || ch > '9' {
+			return 0, fmt.Errorf("%q is not a number", s)
+		}
+	}
+	n, err := strconv.ParseUint(s, 10, 32)
+	if err != nil || n == 1<<32-1 {
+		return 0, fmt.Errorf("%q is not an id from 0 to 4294967294", s)
+	}
+	return uint32(n), nil
+}
+
+// subgroups reads --cgroup "[controller[,controller]:]path".
+func subgroups(list []string) (map[string]string, error) {
+	if len(list) == 0 {
+		return nil, nil
+	}
+	sub := make(map[string]string)
+	for _, s := range list {
+		names, path, ok := strings.Cut(s, ":")
+		if !ok {
+			names, path = "", s
+		}
+		for _, name := range strings.Split(names, ",") {
+			if _, twice := sub[name]; twice {
+				return nil, fmt.Errorf("--cgroup %q: controller %q is given twice", s, name)
+			}
+			sub[name] = path
+		}
+	}
+	return sub, nil
+}

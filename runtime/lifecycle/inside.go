@@ -1,0 +1,150 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/internal/sys/pidfd"
+	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/hooks"
+	"github.com/tare-oci/tare/runtime/launch"
+	"github.com/tare-oci/tare/runtime/plan"
+)
+
+// inside runs hooks in a container's namespaces: createContainer before the pivot, so that its path is the host's, and
+// startContainer after it. They are plans like exec, without the container's user, limits and filter.
+type inside struct {
+	r       *Runtime
+	spec    *specs.Spec
+	host    *plan.Host
+	join    []cgroup.JoinFile
+	process *os.File // pidfd of the container's first process
+}
+
+// pid is the first process's number as the hook sees it.
+func (in *inside) pid(host int) int {
+	for _, ns := range in.spec.Linux.Namespaces {
+		if ns.Type == specs.PIDNamespace {
+			if ns.Path == "" {
+				return 1
+			}
+			return 0 // in a joined namespace it is not known without looking from there
+		}
+	}
+	return host
+}
+
+func (in *inside) run(ctx context.Context, kind hooks.Kind, h *specs.Hooks, st *specs.State) error {
+	for i, hook := range hooks.Of(h, kind) {
+		if err := in.one(ctx, kind, i, hook, st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hookOutput is how many bytes of a hook's output are kept for the error.
+const hookOutput = 4096
+
+func (in *inside) one(ctx context.Context, kind hooks.Kind, i int, hook specs.Hook, st *specs.State) error {
+	name := hooks.Describe(kind, i, hook)
+	payload, err := hooks.Payload(st)
+	if err != nil {
+		return err
+	}
+	env := hook.Env
+	if env == nil {
+		env = []string{}
+	}
+	proc := &specs.Process{Args: append([]string{hook.Path}, hooks.Args(hook)...), Env: env, Cwd: "/"}
+	p, err := plan.CompileExec(plan.ExecInput{Spec: in.spec, Process: proc, Namespaces: namespaceFlags(in.spec), Hook: true}, in.host,
+		plan.Options{})
+	if err != nil {
+		return fmt.Errorf("run %s: %w", name, err)
+	}
+	stdin, feed, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer feed.Close()
+	output, out, err := os.Pipe()
+	if err != nil {
+		stdin.Close()
+		return err
+	}
+	defer output.Close()
+	res := &launch.Resources{Process: in.process, Stdio: [3]*os.File{stdin, out, out}}
+	addCgroups(res, in.join)
+	begin := time.Now()
+	child, err := launch.Start(p, res)
+	stdin.Close()
+	out.Close()
+	if err != nil {
+		return fmt.Errorf("run %s: %w", name, err)
+	}
+	defer child.Abort()
+	for _, step := range []func() error{child.Begin, child.Finish, func() error { return child.Await(0) }} {
+		if err := step(); err != nil {
+			return fmt.Errorf("run %s: %w", name, err)
+		}
+	}
+	go func() {
+		feed.Write(payload) // a hook need not read
+		feed.Close()
+	}()
+	said, err := waitHook(ctx, child, output, hooks.Timeout(hook))
+	if err != nil {
+		return fmt.Errorf("run %s: %w (%s%v)", name, err, said, time.Since(begin).Round(time.Millisecond))
+	}
+	return nil
+}
+
+// waitHook waits for the hook's end and kills its session at the timeout, 0 for none.
+func waitHook(ctx context.Context, child *launch.Child, output *os.File, timeout time.Duration) (said string, err error) {
+	if timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, timeout)
+		defer cancel()
+	}
+	text := make(chan string, 1)
+	go func() {
+		buf, _ := io.ReadAll(io.LimitReader(output, hookOutput))
+		io.Copy(io.Discard, output)
+		text <- strings.TrimSpace(string(buf))
+	}()
+	stop := context.AfterFunc(ctx, func() { pidfd.KillGroup(child.PID) })
+	ws := child.Wait()
+	killed := !stop()
+	select {
+	case said = <-text:
+	case <-time.After(100 * time.Millisecond): // something in the background keeps the pipe
+	}
+	if said != "" {
+		said = "output: " + said + ", "
+	}
+	switch {
+	case killed && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return said, fmt.Errorf("killed after its timeout of %v", timeout)
+	case ws.Signaled():
+		return said, fmt.Errorf("signal: %v", ws.Signal())
+	case ws.ExitStatus() != 0:
+		return said, fmt.Errorf("exit status %d", ws.ExitStatus())
+	}
+	return said, nil
+}
+
+// exitCode is a wait status as shells write it: 128+n for signal n.
+func exitCode(ws syscall.WaitStatus) int {
+	if ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}

@@ -1,0 +1,233 @@
+package lifecycle
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/internal/sys/caps"
+	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/hooks"
+	"github.com/tare-oci/tare/runtime/plan"
+	"github.com/tare-oci/tare/runtime/spec"
+)
+
+// prepared is a container before anything was touched for it: what is asked, what the host has, and the plan.
+type prepared struct {
+	bundle  string // absolute
+	config  []byte
+	options plan.Options
+	spec    *specs.Spec
+	host    *plan.Host
+	group   *cgroup.Group // nil: no hierarchy is mounted
+	plan    *plan.Plan
+}
+
+// prepare reads the bundle and compiles its plan. It changes nothing.
+func (r *Runtime) prepare(o *CreateOptions, waitStart bool) (*prepared, error) {
+	bundle, err := filepath.Abs(o.Bundle)
+	if err != nil {
+		return nil, fmt.Errorf("find bundle: %w", err)
+	}
+	p := &prepared{bundle: bundle}
+	if p.config, err = spec.Read(bundle); err != nil {
+		return nil, fmt.Errorf("read bundle: %w", err)
+	}
+	var warnings []string
+	if p.spec, warnings, err = spec.Parse(p.config); err != nil {
+		return nil, fmt.Errorf("%s: %w", spec.ConfigName, err)
+	}
+	if err := p.facts(r, o.ID); err != nil {
+		return nil, err
+	}
+	if p.spec.Process != nil {
+		fds, env := passed(o.PreserveFDs)
+		p.spec.Process.Env = append(p.spec.Process.Env, env...)
+		o.PreserveFDs = fds
+	}
+	p.options = plan.Options{NoPivot: o.NoPivot, NoNewKeyring: o.NoNewKeyring, PassedFDs: o.PreserveFDs, WaitStart: waitStart,
+		Hooks: p.hasCreateHooks()}
+	if err := p.compile(); err != nil {
+		return nil, err
+	}
+	for _, w := range append(warnings, p.plan.Warnings...) {
+		r.Warn(w)
+	}
+	return p, nil
+}
+
+// compile makes the plan anew, for changed options or facts.
+func (p *prepared) compile() (err error) {
+	if p.plan, err = plan.Compile(p.spec, p.host, p.options); err != nil {
+		return fmt.Errorf("%s: %w", spec.ConfigName, err)
+	}
+	return nil
+}
+
+// passed adds socket activation to the number of inherited descriptors: sd_listen_fds(3), with the pid that the container's
+// process has in its own namespace.
+func passed(preserve int) (int, []string) {
+	n := 0
+	if _, err := fmt.Sscanf(os.Getenv("LISTEN_FDS"), "%d", &n); err != nil || n <= 0 || n > 1<<16 {
+		return preserve, nil
+	}
+	env := []string{fmt.Sprintf("LISTEN_FDS=%d", n), "LISTEN_PID=1"}
+	if names := os.Getenv("LISTEN_FDNAMES"); names != "" {
+		env = append(env, "LISTEN_FDNAMES="+names)
+	}
+	return preserve + n, env
+}
+
+// hasCreateHooks tells whether the child must stop for hooks once its mounts are made.
+func (p *prepared) hasCreateHooks() bool {
+	for _, k := range []hooks.Kind{hooks.Prestart, hooks.CreateRuntime, hooks.CreateContainer} {
+		if len(hooks.Of(p.spec.Hooks, k)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// facts collects what the plan needs to know of the host.
+func (p *prepared) facts(r *Runtime, id string) error {
+	permitted, last, err := caps.Own()
+	if err != nil {
+		return err
+	}
+	rootless := r.Rootless.On()
+	p.host = &plan.Host{Arch: runtime.GOARCH, Bundle: p.bundle, ID: id, Rootless: rootless, UID: uint32(os.Geteuid()),
+		GID: uint32(os.Getegid()), LastCap: last, Grantable: permitted}
+	if proc := p.spec.Process; proc != nil {
+		p.host.SELinux = proc.SelinuxLabel != "" && exists("/sys/fs/selinux/enforce")
+		p.host.AppArmor = proc.ApparmorProfile != "" && apparmor()
+	}
+	linux := p.spec.Linux
+	if linux == nil {
+		return nil
+	}
+	if linux.MountLabel != "" {
+		p.host.SELinux = exists("/sys/fs/selinux/enforce")
+	}
+	p.host.IDMapHelpers = os.Geteuid() != 0 && (len(linux.UIDMappings) > 1 || len(linux.GIDMappings) > 1 ||
+		foreign(linux.UIDMappings, p.host.UID) || foreign(linux.GIDMappings, p.host.GID))
+	if strings.HasSuffix(linux.RootfsPropagation, "shared") && p.spec.Root != nil {
+		if p.host.RootMount, err = mountOf(p.rootfs()); err != nil {
+			return err
+		}
+	}
+	return p.cgroups(id)
+}
+
+// foreign tells whether a single mapping maps something else than the runtime's own id.
+func foreign(maps []specs.LinuxIDMapping, own uint32) bool {
+	return len(maps) == 1 && (maps[0].HostID != own || maps[0].Size != 1)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
+
+func apparmor() bool {
+	data, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	return err == nil && len(data) > 0 && data[0] == 'Y'
+}
+
+// rootfs is the absolute path of the root file system.
+func (p *prepared) rootfs() string {
+	if p.spec.Root == nil {
+		return ""
+	}
+	if filepath.IsAbs(p.spec.Root.Path) {
+		return filepath.Clean(p.spec.Root.Path)
+	}
+	return filepath.Join(p.bundle, p.spec.Root.Path)
+}
+
+// cgroups decides where the container's cgroup will be.
+func (p *prepared) cgroups(id string) error {
+	detected, err := cgroup.Detect()
+	if err != nil {
+		return err
+	}
+	if len(detected.Hierarchies) == 0 {
+		return nil
+	}
+	if p.group, err = detected.Plan(p.spec.Linux.CgroupsPath, id); err != nil {
+		return err
+	}
+	p.host.CgroupV2 = p.group.Mode == cgroup.V2
+	for i := range p.group.Dirs {
+		d := &p.group.Dirs[i]
+		if !d.Unified {
+			p.host.Cgroups = append(p.host.Cgroups, d.Label())
+		}
+		if d.Unified && !p.host.CgroupV2 {
+			continue // a hybrid host's cgroup2 carries no controllers: programs look at the others
+		}
+		p.host.CgroupMounts = append(p.host.CgroupMounts, cgroupMount(d))
+	}
+	return nil
+}
+
+// cgroupMount is a hierarchy as it appears below the container's /sys/fs/cgroup: under the name of its mount point, with links
+// for the controllers that share it.
+func cgroupMount(d *cgroup.Dir) plan.CgroupMount {
+	m := plan.CgroupMount{Name: filepath.Base(d.MountPoint), Dir: filepath.Join(d.MountPoint, d.Path)}
+	if !d.Unified && len(d.Controllers) > 1 {
+		for _, name := range d.Controllers {
+			if name != m.Name {
+				m.Links = append(m.Links, name)
+			}
+		}
+	}
+	return m
+}
+
+// mountOf returns the mount point that holds path, from the mount table.
+func mountOf(path string) (string, error) {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	best := "/"
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 5 {
+			continue
+		}
+		point := fields[4]
+		if (path == point || strings.HasPrefix(path, strings.TrimSuffix(point, "/")+"/")) && len(point) >= len(best) {
+			best = point
+		}
+	}
+	return best, nil
+}
+
+// namespaceFlags are the namespaces in which the container differs from the runtime.
+func namespaceFlags(s *specs.Spec) (flags uint64) {
+	if s.Linux == nil {
+		return 0
+	}
+	for _, ns := range s.Linux.Namespaces {
+		flags |= plan.NamespaceFlag(ns.Type)
+	}
+	return flags
+}
+
+// Plan returns the plan of the bundle's container as create would make it. It changes nothing.
+func (r *Runtime) Plan(bundle string) (*plan.Plan, error) {
+	p, err := r.prepare(&CreateOptions{ID: filepath.Base(bundle), Bundle: bundle}, true)
+	if err != nil {
+		return nil, err
+	}
+	return p.plan, nil
+}

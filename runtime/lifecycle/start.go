@@ -1,0 +1,99 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/internal/sys/unixsock"
+	"github.com/tare-oci/tare/runtime/hooks"
+	"github.com/tare-oci/tare/runtime/launch"
+	"github.com/tare-oci/tare/runtime/spec"
+	"github.com/tare-oci/tare/runtime/state"
+)
+
+// Start runs the program of a created container: steps 6 to 9 of the lifecycle in runtime.md. It returns once the program has
+// replaced the waiting init; an execve that fails is an error of Start.
+func (r *Runtime) Start(ctx context.Context, id string) error {
+	c, err := state.Open(ctx, r.Root, id)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	s, err := r.status(c)
+	if err != nil {
+		return err
+	}
+	switch {
+	case s == state.Stopped:
+		return errors.New("cannot start a container that has stopped")
+	case s == state.Paused && c.Status() == state.Created:
+		return errors.New("cannot start a paused container: resume it first")
+	case s != state.Created:
+		return errors.New("cannot start an already running container")
+	case c.NoProcess:
+		return fmt.Errorf("cannot start container %s: its configuration has no process", id)
+	}
+	config, err := c.Config()
+	if err != nil {
+		return err
+	}
+	sp, _, err := spec.Parse(config)
+	if err != nil {
+		return fmt.Errorf("%s in the state of %s: %w", spec.ConfigName, id, err)
+	}
+	if err := r.startHooks(ctx, c, sp); err != nil {
+		return r.abandon(ctx, c, err)
+	}
+	if err := release(c, sp); err != nil {
+		return err
+	}
+	return r.poststart(ctx, c)
+}
+
+// release lets the waiting init go on to the program.
+func release(c *state.Container, s *specs.Spec) error {
+	path := c.Path(state.StartSocket)
+	conn, err := unixsock.Dial(path)
+	if err != nil {
+		return fmt.Errorf("reach the container's first process: %w", err)
+	}
+	defer conn.Close()
+	err = launch.Release(conn, s.Process.Args)
+	if e := os.Remove(path); err == nil && e != nil && !errors.Is(e, os.ErrNotExist) {
+		err = e
+	}
+	return err
+}
+
+// startHooks runs startContainer in the container's namespaces.
+func (r *Runtime) startHooks(ctx context.Context, c *state.Container, s *specs.Spec) error {
+	if len(hooks.Of(c.Hooks, hooks.StartContainer)) == 0 {
+		return nil
+	}
+	in, err := r.inside(c, s)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	return in.run(ctx, hooks.StartContainer, c.Hooks, c.OCI(state.Created, in.pid(c.Init.Pid)))
+}
+
+// poststart runs its hooks; the specification has the container stopped and destroyed when one fails.
+func (r *Runtime) poststart(ctx context.Context, c *state.Container) error {
+	if err := hooks.Run(ctx, hooks.Poststart, c.Hooks, c.OCI(state.Running, c.Init.Pid), c.Bundle); err != nil {
+		return r.abandon(ctx, c, err)
+	}
+	return nil
+}
+
+// abandon destroys a container whose start failed half-way.
+func (r *Runtime) abandon(ctx context.Context, c *state.Container, reason error) error {
+	if err := r.destroy(context.WithoutCancel(ctx), c); err != nil {
+		return fmt.Errorf("%w (and cleaning up: %v)", reason, err)
+	}
+	return reason
+}
