@@ -1,9 +1,11 @@
 package runtime
 
 import (
+	"flag"
 	"os"
 	"path/filepath"
 
+	"github.com/tare-oci/tare/test/internal/ocitest"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,3 +21,9 @@ func mountTree(h *H, dir string) {
 	}
 	h.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
 }
+
+func match(text, want string) bool { return ocitest.Match(text, want) }
+
+var longFlag = flag.Bool("long", false, "run long races too (or TARE_LONG=1)")
+
+func long() bool { return *longFlag || os.Getenv("TARE_LONG") == "1" }

@@ -1,6 +1,7 @@
 package ocitest
 
 import (
+	"debug/elf"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -87,6 +88,11 @@ func prepareFiles() error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
+	}
+	if bin, err := elf.Open(self); err != nil {
+		return err
+	} else if libs, _ := bin.ImportedLibraries(); len(libs) > 0 {
+		return fmt.Errorf("the test binary needs %v, which no container has: run go test with CGO_ENABLED=0", libs)
 	}
 	if err := copyFile(self, filepath.Join(workDir, "probe")); err != nil {
 		return err

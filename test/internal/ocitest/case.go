@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -33,10 +34,11 @@ func RuntimePath() string { return runtimePath }
 // Tare reports whether the runtime under test is tare's own.
 func Tare() bool { return strings.HasPrefix(peer, "tare") }
 
-// H is one case: its bundles, its containers and what it found wrong. It is not safe for concurrent use, except Do.
+// H is one case: its bundles, its containers and what it found wrong. It is not safe for concurrent use, except Do and Errorf.
 type H struct {
 	T        *testing.T
-	Root     string // value of --root for every command
+	Root     string     // value of --root for every command
+	mu       sync.Mutex // guards problems
 	problems []string
 	before   Snapshot
 	dir      string // the case's own directory
@@ -96,6 +98,8 @@ func newH(t *testing.T) *H {
 
 // Errorf records a problem.
 func (h *H) Errorf(format string, args ...any) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	h.problems = append(h.problems, fmt.Sprintf(format, args...))
 }
 
@@ -154,7 +158,9 @@ func (h *H) NoLeak(when string) {
 func (h *H) finish() {
 	for _, id := range h.ids {
 		if _, err := os.Stat(filepath.Join(h.Root, id)); err == nil {
-			h.Do(Cmd{Args: []string{"delete", "-f", id}})
+			if r := h.Do(Cmd{Args: []string{"delete", "-f", id}}); r.Code != 0 {
+				h.Errorf("delete --force of %s: status %d: %s", id, r.Code, r.Stderr)
+			}
 		}
 	}
 	for i := len(h.cleanups) - 1; i >= 0; i-- {

@@ -255,3 +255,20 @@ func (h *H) CgroupFile(pid int, controller, file string) string {
 	h.Fatalf("process %d is in no %s cgroup:\n%s", pid, controller, data)
 	return ""
 }
+
+// Signal sends a signal to the process of the runtime that runs the container in the foreground.
+func (h *H) Signal(id string, sig syscall.Signal) {
+	for pid, cmd := range processes() {
+		if strings.HasPrefix(cmd, runtimePath+" ") && strings.HasSuffix(cmd, " "+id) {
+			if err := syscall.Kill(pid, sig); err != nil {
+				h.Errorf("kill %d: %v", pid, err)
+			}
+			return
+		}
+	}
+	h.Fatalf("no foreground run of %s", id)
+}
+
+// ReapOrphans waits, beside the case, for every dead child that the runtime left to the suite: as conmon and the shims of
+// containerd do. No call of the runtime may be under way.
+func (h *H) ReapOrphans() { reapOnce() }

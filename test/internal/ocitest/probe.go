@@ -2,7 +2,6 @@ package ocitest
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -12,7 +11,7 @@ import (
 //
 //	probe syscall NR [ARG]…   "ok" or the name of the errno
 //	probe cwd                 what getcwd(2) says
-//	probe cansetfd PATH…      opens each path for writing: "PATH ok" or "PATH errno"
+//	probe swap A B            exchanges two paths over and over (outside, for races)
 func probe(args []string) int {
 	if len(args) == 0 {
 		return 2
@@ -37,15 +36,9 @@ func probe(args []string) int {
 		var buf [4096]byte
 		n, err := unix.Getcwd(buf[:])
 		fmt.Println(string(buf[:max(n-1, 0)]), err)
-	case "cansetfd":
-		for _, p := range args[1:] {
-			f, err := os.OpenFile(p, os.O_WRONLY, 0)
-			if err != nil {
-				fmt.Println(p, err)
-				continue
-			}
-			f.Close()
-			fmt.Println(p, "ok")
+	case "swap":
+		for {
+			unix.Renameat2(unix.AT_FDCWD, args[1], unix.AT_FDCWD, args[2], unix.RENAME_EXCHANGE)
 		}
 	default:
 		return 2

@@ -103,12 +103,16 @@ func processes() map[int]string {
 // reap waits for dead children that were re-parented to the suite, and gives dying ones a moment.
 func reap() {
 	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
-		for {
-			if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 || err != nil {
-				break
-			}
-		}
+		reapOnce()
 		if len(processes()) == 0 {
+			return
+		}
+	}
+}
+
+func reapOnce() {
+	for {
+		if pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil); pid <= 0 || err != nil {
 			return
 		}
 	}
