@@ -106,7 +106,14 @@ func spawn(t *testing.T, g *Group, script string) (*exec.Cmd, *strings.Builder) 
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { stdin.Close(); cmd.Process.Kill(); cmd.Wait() })
+	t.Cleanup(func() {
+		stdin.Close()
+		if err := g.Kill(syscall.SIGKILL); err != nil { // thaws, else the child could not die
+			t.Error(err)
+		}
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
 	for b := make([]byte, 1); !strings.HasSuffix(out.String(), "ready\n"); {
 		if _, err := stdout.Read(b); err != nil {
 			t.Fatalf("child said %q, then %v", out.String(), err)

@@ -101,6 +101,15 @@ func WriteFile(path string, values ...string) (int, error) {
 	return len(values), nil
 }
 
+// OpenRead opens a control file for reading. The caller closes it.
+func OpenRead(path string) (*os.File, error) {
+	fd, err := open(path, unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), path), nil
+}
+
 // OpenWrite opens a control file for writing. The caller closes it.
 func OpenWrite(path string) (*os.File, error) {
 	fd, err := open(path, unix.O_WRONLY)
