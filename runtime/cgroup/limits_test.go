@@ -382,8 +382,15 @@ func TestOOMEvents(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	events, ended := make(chan struct{}, 100), make(chan error, 1)
-	go func() { ended <- g.OOMEvents(ctx, func() { events <- struct{}{} }) }()
+	events, ended := make(chan struct{}, 1), make(chan error, 1)
+	go func() {
+		ended <- g.OOMEvents(ctx, func() {
+			select {
+			case events <- struct{}{}:
+			default:
+			}
+		})
+	}()
 	spawn(t, g, "(while :; do head -c 50000000 /dev/zero | tr '\\0' a | sort; done) >/dev/null 2>&1 &")
 	select {
 	case <-events:
