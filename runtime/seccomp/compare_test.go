@@ -281,6 +281,35 @@ func TestCompareRandom(t *testing.T) {
 	}
 }
 
+// TestCompareLong has programs of thousands of instructions, whose jumps are too long for one, and many rules for one call.
+func TestCompareLong(t *testing.T) {
+	longest := 0
+	for seed := range uint64(6) {
+		rnd := rand.New(rand.NewPCG(seed, 9))
+		s := &specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Architectures: []specs.Arch{specs.ArchX86}}
+		for i := range numNames * 2 {
+			e := uint(rnd.IntN(40))
+			r := specs.LinuxSyscall{Names: []string{nameAt(i / 2)}, Action: specs.ActErrno, ErrnoRet: &e}
+			if rnd.IntN(6) < int(seed/2) {
+				if seed%2 == 0 {
+					r.Names[0] = nameAt(40 + i%20)
+				}
+				if rnd.IntN(3) == 0 {
+					r.Action = specs.ActTrace
+				}
+				r.Args = []specs.LinuxSeccompArg{{Index: uint(rnd.IntN(6)), Op: operators[rnd.IntN(len(operators))], Value: uint64(e)}}
+			}
+			s.Syscalls = append(s.Syscalls, r)
+		}
+		goarch := []string{"amd64", "386", "s390x"}[seed%3]
+		compare(t, s, goarch, false, rnd)
+		longest = max(longest, len(must(Compile(s, goarch)).Program))
+	}
+	if longest < 1500 {
+		t.Errorf("the longest program has only %d instructions", longest)
+	}
+}
+
 // TestCompareOperators meets each operator with each corner on each argument of each machine's byte order.
 func TestCompareOperators(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))

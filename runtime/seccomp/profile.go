@@ -191,9 +191,9 @@ func checkListener(s *specs.LinuxSeccomp, notify bool) error {
 }
 
 // rules validates the profile's rules and returns them in its order. A rule with two conditions on one argument becomes a
-// rule for each of its conditions, as runc does it: joined by "or".
-func rules(s *specs.LinuxSeccomp) ([]rule, error) {
-	list := make([]rule, 0, len(s.Syscalls)+8)
+// rule for each of its conditions, as runc does it: joined by "or". That is seldom what was meant, hence the warning.
+func rules(s *specs.LinuxSeccomp) (list []rule, warnings []string, err error) {
+	list = make([]rule, 0, len(s.Syscalls)+len(multiplexed))
 	for i := range s.Syscalls {
 		c := &s.Syscalls[i]
 		ret, err := checkRule(c)
@@ -202,9 +202,10 @@ func rules(s *specs.LinuxSeccomp) ([]rule, error) {
 			if len(c.Names) > 0 {
 				name = " (" + c.Names[0] + ")"
 			}
-			return nil, fmt.Errorf("rule %d%s: %w", i, name, err)
+			return nil, nil, fmt.Errorf("rule %d%s: %w", i, name, err)
 		}
 		if repeatsIndex(c.Args) {
+			warnings = append(warnings, fmt.Sprintf("rule %d (%s): conditions on the same argument are joined by \"or\"", i, c.Names[0]))
 			for j := range c.Args {
 				list = append(list, rule{c.Names, c.Args[j : j+1], ret})
 			}
@@ -212,7 +213,7 @@ func rules(s *specs.LinuxSeccomp) ([]rule, error) {
 			list = append(list, rule{c.Names, c.Args, ret})
 		}
 	}
-	return list, nil
+	return list, warnings, nil
 }
 
 func checkRule(c *specs.LinuxSyscall) (uint32, error) {

@@ -23,7 +23,15 @@
 //     rule of their own. A refusing rule without conditions for a call that they reach (say, socket) refuses it there too.
 //     Rules with conditions cannot: the arguments lie in memory that no filter sees. Who allows socketcall beside them
 //     lets 32-bit programs past them.
+//   - NOTIFY for write is refused, as by runc, and as a default. errnoRet with an action that has none is an error.
 //   - Names that no architecture knows are ignored, with a warning.
+//
+// # The program
+//
+// One section per architecture, the machine's own first, each a binary search over runs of numbers with the same answer.
+// Since 5.11 the kernel evaluates each number once and keeps a bitmap of those that are always allowed (8e01b51a31a1), so
+// the way of such a call only loads the number and the architecture, and what counts for the others is the program's length:
+// the kernel verifies and translates it at each start of a container.
 package seccomp
 
 import (
@@ -54,7 +62,8 @@ type Filter struct {
 	Notify bool
 	// ListenerPath is the socket of the agent that gets the descriptor, ListenerMetadata what it is told.
 	ListenerPath, ListenerMetadata string
-	// Warnings are sentences about what has no effect: unknown system calls, a flag without use.
+	// Warnings are sentences about what has no effect or another than it seems: unknown system calls, a flag without use,
+	// two conditions on one argument.
 	Warnings []string
 
 	bigEndian bool
@@ -92,11 +101,11 @@ func compile(s *specs.LinuxSeccomp, goarch string) (*Filter, error) {
 			return nil, fmt.Errorf("unknown architecture %q", a)
 		}
 	}
-	list, err := rules(s)
+	list, warnings, err := rules(s)
 	if err != nil {
 		return nil, err
 	}
-	f := &Filter{bigEndian: m.bigEndian}
+	f := &Filter{bigEndian: m.bigEndian, Warnings: warnings}
 	for i := range list {
 		f.Notify = f.Notify || list[i].ret == retNotify
 	}

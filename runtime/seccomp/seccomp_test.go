@@ -92,13 +92,15 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-func TestUnknownNamesAreIgnored(t *testing.T) {
+func TestWarnings(t *testing.T) {
 	f, err := Compile(&specs.LinuxSeccomp{DefaultAction: specs.ActErrno, Syscalls: []specs.LinuxSyscall{
-		{Names: []string{"mkdir", "mkdri", "mkdri", "s390_pci_mmio_read"}, Action: specs.ActAllow}}}, "amd64")
+		{Names: []string{"mkdir", "mkdri", "mkdri", "s390_pci_mmio_read"}, Action: specs.ActAllow},
+		{Names: []string{"socket"}, Action: specs.ActAllow, Args: []specs.LinuxSeccompArg{{Op: specs.OpNotEqual, Value: 1}, {Op: specs.OpNotEqual, Value: 2}}},
+	}}, "amd64")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{`unknown system call "mkdri" is ignored`}; !slices.Equal(f.Warnings, want) {
+	if want := []string{`rule 1 (socket): conditions on the same argument are joined by "or"`, `unknown system call "mkdri" is ignored`}; !slices.Equal(f.Warnings, want) {
 		t.Errorf("warnings %q, want %q", f.Warnings, want)
 	}
 }
@@ -141,6 +143,7 @@ func TestMeaning(t *testing.T) {
 		{"ipc with a version", "SCMP_ACT_ALLOW", []specs.LinuxSyscall{errnoRule("msgrcv", 5)}, data{117, i386, [6]uint64{1<<16 | 12}}, retErrno | 5},
 		{"newer than the profile", "SCMP_ACT_ERRNO", []specs.LinuxSyscall{allow("mkdir")}, data{84, x8664, [6]uint64{}}, retErrno | 38},
 		{"older than the profile", "SCMP_ACT_ERRNO", []specs.LinuxSyscall{allow("mkdir")}, data{82, x8664, [6]uint64{}}, retErrno | 1},
+		{"socketcall newer than the profile", "SCMP_ACT_ERRNO", []specs.LinuxSyscall{errnoRule("send", 5), allow("read")}, data{102, i386, [6]uint64{9}}, retErrno | 38},
 		{"newer, default KILL_PROCESS", "SCMP_ACT_KILL_PROCESS", []specs.LinuxSyscall{allow("mkdir")}, data{84, x8664, [6]uint64{}}, retErrno | 38},
 		{"newer, default LOG", "SCMP_ACT_LOG", []specs.LinuxSyscall{allow("mkdir")}, data{9999, x8664, [6]uint64{}}, retLog},
 		{"x32 not listed", "SCMP_ACT_ALLOW", nil, data{0x40000000 | 39, x8664, [6]uint64{}}, retErrno | 38},
@@ -211,6 +214,50 @@ func TestAppendBytes(t *testing.T) {
 		b := f.AppendBytes([]byte("x"))
 		if len(b) != 1+8*len(f.Program) || !bytes.HasPrefix(b, []byte("x")) || fmt.Sprintf("%x", b[1:9]) != want {
 			t.Errorf("%s: %x", goarch, b)
+		}
+	}
+}
+
+// TestJumpDistance has jumps around the longest that one instruction can make, to answers and to code, with either label
+// the farther one.
+func TestJumpDistance(t *testing.T) {
+	for gap := range 20 {
+		for _, c := range []struct{ yesFirst, code bool }{{true, false}, {false, false}, {true, true}, {false, true}} {
+			a := &assembler{}
+			target := func(k uint32) label {
+				l := a.ret(k)
+				if c.code {
+					l = a.load(offNumber)
+				}
+				return l
+			}
+			pad := func(n int) {
+				for range n {
+					a.emit(Instruction{Code: opJump})
+				}
+			}
+			var yes, no label
+			if c.yesFirst {
+				yes = target(1)
+				pad(3)
+				no = target(2)
+			} else {
+				no = target(2)
+				pad(3)
+				yes = target(1)
+			}
+			pad(240 + gap)
+			a.jump(opEqual, 7, yes, no)
+			a.load(offNumber)
+			slices.Reverse(a.rev)
+			if err := check(a.rev); err != nil {
+				t.Fatal(err)
+			}
+			for nr, want := range map[uint32]uint32{7: 1, 8: 2} {
+				if got, _ := run(a.rev, &data{nr: nr}, false); got != want {
+					t.Errorf("gap %d, %+v: call %d gets %d, want %d", gap, c, nr, got, want)
+				}
+			}
 		}
 	}
 }
