@@ -9,9 +9,10 @@ RUN ?= .
 FUZZTIME ?= 30s
 BIN = $(CURDIR)/bin
 
-VERSION := $(shell git describe --tags --match 'v*' --dirty 2>/dev/null || sed -n 's/^## \[\([0-9][^]]*\)\].*/\1/p' CHANGELOG.md 2>/dev/null | head -n 1)
+# Between releases the version is the next one's pre-release.
+VERSION := $(or $(patsubst v%,%,$(shell git describe --tags --match 'v*' --dirty 2>/dev/null)),0.1.0-dev)
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
-LDFLAGS = -s -w -buildid= -X main.version=$(or $(VERSION),devel) -X main.commit=$(COMMIT)
+LDFLAGS = -s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 UNIT = $$($(GO) list $(PKGS) | grep -v '/tare/test\(/\|$$\)')
 SUITES = $$($(GO) list ./test/... 2>/dev/null)
@@ -43,19 +44,22 @@ lint: ## gofmt, go vet on every port, staticcheck, the rules of internal/house
 unit: ## unit tests of the packages, without the black-box suites
 	@$(GO) test -run '$(RUN)' $(UNIT)
 
-test: build deps ## everything: unit tests, then the black-box suites over bin/ (root)
+test: build ## everything: unit tests, then the black-box suites over bin/ (root)
+	@scripts/deps.sh auto
 	@{ $(GO) test -json -run '$(RUN)' $(UNIT); \
 	   [ -z "$(SUITES)" ] || TARE_RUNTIME=$${TARE_RUNTIME:-$(BIN)/tare-runtime} PATH="$(BIN):$$PATH" \
 	   $(GO) test -json -count=1 -p 1 -timeout 30m -run '$(RUN)' $(SUITES); } 2>&1 | $(SUMMARY)
 
-test-long: build deps ## the same with TARE_LONG=1: tests that take minutes run too
+test-long: ## the same with TARE_LONG=1: tests that take minutes run too
 	@TARE_LONG=1 $(MAKE) --no-print-directory test
 
-test-vm: build deps ## the suites in virtual machines, one per kernel
+test-vm: build ## the suites in virtual machines, one per kernel
 	@[ -d test/vm ] || { echo "there are no tests in virtual machines yet"; exit 1; }
+	@scripts/deps.sh auto
 	@TARE_VM=1 $(GO) test -json -count=1 -timeout 60m ./test/vm/... 2>&1 | $(SUMMARY)
 
-bench: build deps ## measure against runc and crun
+bench: build ## measure against runc and crun
+	@scripts/deps.sh auto
 	@[ -d test/bench ] || { echo "there are no comparing benchmarks yet; this is go test -bench"; $(GO) test -run '^$$' -bench . $(UNIT); exit; }; \
 	$(GO) run ./test/bench
 

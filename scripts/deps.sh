@@ -5,6 +5,7 @@
 #
 #   deps.sh          install everything
 #   deps.sh demo     install what `make demo` needs
+#   deps.sh auto     likewise, but do not try again what could not be installed before
 #   deps.sh check    install nothing, only say what is missing
 set -u
 cd "$(dirname "$0")/.."
@@ -82,10 +83,10 @@ install_packages() {
 
 # The dynamically linked busybox conflicts with the static one, so it is unpacked beside it.
 dynamic_busybox() {
-    [ -x .cache/busybox-dynamic ] && return
+    [ ! -x .cache/busybox-dynamic ] || return 0
     dir=$(mktemp -d)
     if (cd "$dir" && chmod 755 . && apt-get -q download busybox) >>$log 2>&1 && dpkg -x "$dir"/busybox_*.deb "$dir/x"; then
-        found=$(find "$dir/x" -type f -name busybox)
+        found=$(find "$dir/x" -type f -path '*bin/busybox')
         cp "$found" .cache/busybox-dynamic && echo "deps: unpacked the dynamically linked busybox into .cache/busybox-dynamic"
     else
         echo "deps: missing the dynamically linked busybox: tests that need it are skipped"
@@ -94,7 +95,10 @@ dynamic_busybox() {
 }
 
 want=$(missing_packages | tr '\n' ' ')
-if [ -n "$want" ] && [ "$mode" != check ]; then
+tried=.cache/deps.tried
+if [ "$mode" = auto ] && [ -n "$want" ] && [ "$(cat $tried 2>/dev/null)" = "$want" ]; then
+    echo "deps: not trying again to install $want(\`make deps\` does)"
+elif [ -n "$want" ] && [ "$mode" != check ]; then
     if ! command -v apt-get >/dev/null 2>&1; then
         echo "deps: this is not Debian or Ubuntu, nothing is installed"
     elif [ "$(id -u)" != 0 ]; then
@@ -104,8 +108,9 @@ if [ -n "$want" ] && [ "$mode" != check ]; then
         apt update || echo "deps: apt-get update: no network or no archive, trying with what is known"
         install_packages "$want"
     fi
+    missing_packages | tr '\n' ' ' >$tried
 fi
-if [ "$mode" = all ] && command -v apt-get >/dev/null 2>&1; then
+if [ "$mode" != check ] && [ "$mode" != demo ] && command -v apt-get >/dev/null 2>&1; then
     dynamic_busybox
 fi
 
