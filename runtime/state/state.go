@@ -279,8 +279,10 @@ func (c *Container) Remove() error {
 			return fmt.Errorf("remove state: %w", err)
 		}
 	}
-	if err := os.RemoveAll(c.path); err != nil {
-		return fmt.Errorf("remove state: %w", err)
+	for _, path := range []string{c.Path(stateFile), c.path} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove state: %w", err)
+		}
 	}
 	return nil
 }
