@@ -38,7 +38,7 @@ func commands() []*command {
 		{"events", "ID", "print statistics and out-of-memory events as JSON lines", 1, 1, false, false, eventsCommand},
 		{"spec", "", "write a config.json to begin with", 0, 0, false, false, specCommand},
 		{"features", "", "print what the runtime supports as JSON", 0, 0, false, false, featuresCommand},
-		{"plan", "BUNDLE", "print the kernel operations that a bundle compiles to", 0, 1, false, false, planCommand},
+		{"plan", "BUNDLE", "print the kernel operations that a bundle compiles to", 1, 1, false, false, planCommand},
 		{"help", "[COMMAND]", "show help", 0, 1, false, false, nil},
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go/features"
 
 	"github.com/tare-oci/tare/runtime/hooks"
+	"github.com/tare-oci/tare/runtime/plan"
 	"github.com/tare-oci/tare/runtime/seccomp"
 	"github.com/tare-oci/tare/runtime/spec"
 )
@@ -25,6 +26,7 @@ func Document(version, commit string) *features.Features {
 		OCIVersionMin: spec.VersionMin,
 		OCIVersionMax: spec.VersionMax,
 		Hooks:         hooks.Kinds(),
+		MountOptions:  mountOptions(),
 		Annotations:   map[string]string{versionKey: version, commitKey: commit},
 		Linux: &features.Linux{
 			Namespaces:   namespaces(),
@@ -46,6 +48,12 @@ func Document(version, commit string) *features.Features {
 
 func yes() *bool { b := true; return &b }
 func no() *bool  { return new(bool) }
+
+func mountOptions() []string {
+	options := plan.MountOptions()
+	slices.Sort(options)
+	return options
+}
 
 func namespaces() []string {
 	kinds := []specs.LinuxNamespaceType{

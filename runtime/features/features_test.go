@@ -4,10 +4,13 @@ import (
 	"encoding/json"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/runtime/plan"
 	"github.com/tare-oci/tare/runtime/seccomp"
 	"github.com/tare-oci/tare/runtime/spec"
 )
@@ -62,5 +65,41 @@ func TestAccepted(t *testing.T) {
 	}
 	if !slices.IsSorted(f.Linux.Namespaces) || len(f.Linux.Namespaces) != 8 {
 		t.Errorf("namespaces %q", f.Linux.Namespaces)
+	}
+}
+
+// TestMountOptions compiles a mount with each option that is listed, and finds it understood: an unknown one would become data
+// of the file system.
+func TestMountOptions(t *testing.T) {
+	options := Document("v", "c").MountOptions
+	parameters := []string{"async", "dirsync", "lazytime", "nolazytime", "ro", "sync"} // data by nature: fsconfig(2) has them as flags
+	for _, o := range append(slices.Clone(options), "size=1m") {
+		s := spec.Default()
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/x", Type: "tmpfs", Source: "tmpfs", Options: []string{o}})
+		switch o {
+		case "bind", "rbind", "idmap", "ridmap":
+			s.Mounts[len(s.Mounts)-1].Source, s.Mounts[len(s.Mounts)-1].Options = "/", []string{"rbind", o}
+		}
+		if o == "idmap" || o == "ridmap" {
+			m := []specs.LinuxIDMapping{{Size: 1}}
+			s.Mounts[len(s.Mounts)-1].UIDMappings, s.Mounts[len(s.Mounts)-1].GIDMappings = m, m
+		}
+		p, err := plan.Compile(s, &plan.Host{Arch: runtime.GOARCH, Bundle: "/b", ID: "c", LastCap: 40, Grantable: 1<<41 - 1}, plan.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", o, err)
+			continue
+		}
+		data, err := json.Marshal(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if known := !strings.Contains(string(data), strconv.Quote(o)); known != (o != "size=1m" && !slices.Contains(parameters, o)) {
+			t.Errorf("%s: understood is %v", o, known)
+		}
+	}
+	for _, o := range []string{"rro", "idmap", "defaults", "tmpcopyup"} { // what callers look for
+		if !slices.Contains(options, o) {
+			t.Errorf("no option %s", o)
+		}
 	}
 }
