@@ -289,7 +289,8 @@ func (p *program) sysctl(o plan.Sysctl) {
 }
 
 // mask hides a path behind the host's /dev/null, or a directory behind an empty tmpfs. The image's own /dev/null is not used: it
-// may be a link to a file that must not become writable (CVE-2025-31133).
+// may be a link to a file that must not become writable (CVE-2025-31133). The mount is read-only, which does not keep from writing
+// to a device but keeps the container's root from changing the mode and owner of the host's /dev/null.
 func (p *program) mask(o plan.Mask) {
 	if p.slots[slotNull] == 0 {
 		p.slots[slotNull] = noSlot // made by the program, once
@@ -306,6 +307,7 @@ func (p *program) mask(o plan.Mask) {
 	p.ignore(missing, unix.ENOENT, unix.ENOTDIR)
 	isDir := p.do(doIfDir, noSlot, slotT2)
 	p.sysTo(slotT1, unix.SYS_OPEN_TREE, fd(slotNull), p.str(""), val(unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.O_CLOEXEC))
+	p.setattr(slotT1, 0, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NOEXEC})
 	over := p.do(doJump, noSlot)
 	p.land(isDir)
 	p.do(doMask, slotT1)

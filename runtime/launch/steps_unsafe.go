@@ -241,8 +241,8 @@ func find(m *machine, in *instr) (uintptr, uintptr) {
 	return 0, worst
 }
 
-// own gives a standard stream to the process's user, so that it can open /dev/stdout. What cannot be owned (a /dev/null shared by
-// all, a read-only file system, an unmapped owner) is left alone.
+// own gives a standard stream to the process's user, so that it can open /dev/stdout. What cannot be owned (a read-only file
+// system, an unmapped owner) is left alone. A /dev/null is shared by all and is not owned, but replaced by the container's own.
 //
 //go:nosplit
 //go:norace
@@ -250,8 +250,8 @@ func own(m *machine, in *instr) uintptr {
 	if errno := stat(m, in.a[0]); errno != 0 {
 		return 0 // closed by the caller
 	}
-	if m.statx.Mode&unix.S_IFMT == unix.S_IFCHR && m.statx.Rdev_major == 1 && m.statx.Rdev_minor == 3 {
-		return 0
+	if isNull(m) {
+		return reopenNull(m, in.a[0])
 	}
 	if uintptr(m.statx.Uid) == in.a[1] {
 		return 0
@@ -263,6 +263,40 @@ func own(m *machine, in *instr) uintptr {
 	}
 	return uintptr(e)
 }
+
+// isNull reports whether the file that was looked at last is the null device.
+//
+//go:nosplit
+//go:norace
+func isNull(m *machine) bool {
+	return m.statx.Mode&unix.S_IFMT == unix.S_IFCHR && m.statx.Rdev_major == 1 && m.statx.Rdev_minor == 3
+}
+
+// reopenNull replaces a descriptor of the host's /dev/null: with it the container's root could change the mode and the owner of
+// the file that every process of the host uses. Where the container has no /dev/null the caller's stays. An image's file of that
+// name is looked at before it is opened.
+//
+//go:nosplit
+//go:norace
+func reopenNull(m *machine, fd uintptr) uintptr {
+	path := uintptr(unsafe.Pointer(&nullPath))
+	_, _, e := syscall.RawSyscall6(unix.SYS_STATX, at, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS,
+		uintptr(unsafe.Pointer(&m.statx)), 0)
+	if e != 0 || !isNull(m) {
+		return 0
+	}
+	null, _, e := syscall.RawSyscall6(unix.SYS_OPENAT, at, path, unix.O_RDWR|unix.O_NOFOLLOW|unix.O_NOCTTY|unix.O_CLOEXEC, 0, 0, 0)
+	if e != 0 {
+		return 0
+	}
+	if stat(m, null) == 0 && isNull(m) {
+		_, _, e = syscall.RawSyscall(unix.SYS_DUP3, null, fd, 0)
+	}
+	closeFD(null)
+	return uintptr(e)
+}
+
+var nullPath = [10]byte{'/', 'd', 'e', 'v', '/', 'n', 'u', 'l', 'l', 0}
 
 // cloneChild is the end of the intermediate process: its child goes on with the next instruction, it tells the pid and exits.
 //
