@@ -128,7 +128,8 @@ func (g *gzipReader) next() error {
 
 func (g *gzipReader) Close() error {
 	g.err = io.ErrClosedPipe
-	return g.z.Close()
+	g.z.Close() // repeats the error of the last Read
+	return nil
 }
 
 type zstdReader struct{ z *zstd.Decoder }

@@ -13,6 +13,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"context"
+	_ "crypto/sha512" // for diff IDs
 	"errors"
 	"fmt"
 	"io"
