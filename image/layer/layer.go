@@ -13,7 +13,8 @@ import (
 	"archive/tar"
 	"bufio"
 	"context"
-	_ "crypto/sha512" // for diff IDs
+	_ "crypto/sha256" // diff IDs are in either
+	_ "crypto/sha512"
 	"errors"
 	"fmt"
 	"io"

@@ -121,12 +121,13 @@ func TestManyDirectories(t *testing.T) {
 func TestAttributes(t *testing.T) {
 	dir := t.TempDir()
 	capability := "\x01\x00\x00\x02\x00\x20\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00" // cap_net_raw=ep
+	large := int64(3_000_000_000)                                                                    // does not fit an int on 32-bit ports
 	one := archiveOf(t, func(w *tar.Writer) {
 		h := &tar.Header{Typeflag: tar.TypeDir, Name: "d", Mode: 0o1777, ModTime: stamp, PAXRecords: map[string]string{
 			"SCHILY.xattr.user.old": "1", "SCHILY.xattr.user.both": "1",
 		}}
 		writeEntry(t, w, h, "")
-		h = &tar.Header{Typeflag: tar.TypeReg, Name: "d/f", Mode: 0o6755, Uid: 3_000_000_000, Gid: 2_500_000, ModTime: stamp, Size: 1, Format: tar.FormatPAX,
+		h = &tar.Header{Typeflag: tar.TypeReg, Name: "d/f", Mode: 0o6755, Uid: int(large), Gid: 2_500_000, ModTime: stamp, Size: 1, Format: tar.FormatPAX,
 			PAXRecords: map[string]string{"SCHILY.xattr.security.capability": capability, "SCHILY.xattr.trusted.overlay.opaque": "y"}}
 		writeEntry(t, w, h, "x")
 		h = &tar.Header{Typeflag: tar.TypeSymlink, Name: "d/l", Linkname: "x", Uid: 1, Gid: 2, ModTime: stamp, Format: tar.FormatPAX,
@@ -156,7 +157,7 @@ func TestAttributes(t *testing.T) {
 	if got := listing(t, dir, false)[1:]; !slices.Equal(got, want) {
 		t.Errorf("%s\nnot\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	for _, bad := range []tar.Header{{Uid: 1<<32 - 1}, {Gid: 1 << 32}, {Uid: -1}} {
+	for _, bad := range []tar.Header{{Uid: int(large + 1_294_967_295)}, {Gid: int(2 * large)}, {Uid: -1}} {
 		bad.Name, bad.Typeflag, bad.Format = "bad", tar.TypeReg, tar.FormatGNU
 		if _, err := unpack(t, dir, archiveOf(t, func(w *tar.Writer) { writeEntry(t, w, &bad, "") }), Options{}); err == nil {
 			t.Errorf("owner %d:%d accepted", bad.Uid, bad.Gid)
