@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -147,18 +148,22 @@ func run(ctx context.Context, k Kind, i int, h specs.Hook, state *specs.State, d
 	if ctx.Err() == context.DeadlineExceeded && h.Timeout != nil {
 		reason = fmt.Errorf("killed after its timeout of %d s", *h.Timeout)
 	} else {
-		reason = cause(err)
+		reason = cause(err, dir)
 	}
 	return fmt.Errorf("run %s: %w (%s%v)", Describe(k, i, h), reason, output(&stdout, &stderr), time.Since(begin).Round(time.Millisecond))
 }
 
-// cause strips the path that os/exec puts before an error of starting, for the sentence has it already.
-func cause(err error) error {
+// cause strips the path that os/exec puts before an error of starting, for the sentence has it already. It tells a missing
+// working directory from a missing hook, which the kernel's word does not.
+func cause(err error, dir string) error {
 	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
+	if !errors.As(err, &errno) {
+		return err
 	}
-	return err
+	if _, e := os.Stat(dir); e != nil && errno == syscall.ENOENT {
+		return fmt.Errorf("enter directory %s: %w", dir, errno)
+	}
+	return errno
 }
 
 func output(stdout, stderr *tail) string {

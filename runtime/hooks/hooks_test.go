@@ -161,6 +161,13 @@ func TestNotRead(t *testing.T) {
 	}
 }
 
+func TestNoDirectory(t *testing.T) {
+	err := Run(context.Background(), Poststart, &specs.Hooks{Poststart: []specs.Hook{sh("true")}}, state, "/no/dir")
+	if err == nil || !strings.HasPrefix(err.Error(), "run poststart hook #0 /bin/sh: enter directory /no/dir: no such file or directory (") {
+		t.Errorf("Run in a missing directory = %v", err)
+	}
+}
+
 func TestTail(t *testing.T) {
 	var tl tail
 	for i := range 10000 {
