@@ -14,6 +14,9 @@ VERSION := $(or $(patsubst v%,%,$(shell git describe --tags --match 'v*' --dirty
 COMMIT := $(shell git rev-parse --short=12 HEAD 2>/dev/null)
 LDFLAGS = -s -w -buildid= -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
+# tare-runtime has an entry of its own before Go's: see cmd/tare-runtime/entry_amd64.s.
+ENTRY = [ -e cmd/$$c/entry_$$($(GO) env GOARCH).s ] && echo "-E $${c%-runtime}_entry"
+
 UNIT = $$($(GO) list $(PKGS) | grep -v '/tare/test\(/\|$$\)')
 SUITES = $$($(GO) list ./test/... 2>/dev/null)
 STATICCHECK = $(GO) run -modfile=tools/go.mod honnef.co/go/tools/cmd/staticcheck
@@ -29,7 +32,7 @@ help: ## list the targets
 build: ## static binaries into bin/
 	@mkdir -p bin
 	@for c in $$(ls cmd 2>/dev/null); do \
-		$(GO) build -trimpath -ldflags='$(LDFLAGS)' -o bin/$$c ./cmd/$$c || exit 1; done
+		$(GO) build -trimpath -ldflags="$(LDFLAGS) $$($(ENTRY))" -o bin/$$c ./cmd/$$c || exit 1; done
 
 demo: build ## make an image from Debian's packages and run a limited, isolated process from it (root)
 	@scripts/deps.sh demo
@@ -38,6 +41,7 @@ demo: build ## make an image from Debian's packages and run a limited, isolated 
 lint: ## gofmt, go vet on every port, staticcheck, the rules of internal/house
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
 	@for a in $(PORTS); do GOARCH=$$a $(GO) vet $(PKGS) || { echo "go vet for linux/$$a found the above"; exit 1; }; done
+	@for a in $(PORTS); do GOARCH=$$a $(GO) build -o /dev/null ./cmd/tare-runtime || { echo "the child's code needs too much stack on linux/$$a"; exit 1; }; done
 	@$(STATICCHECK) $(PKGS)
 	@$(GO) test ./internal/house
 

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 
 	"github.com/tare-oci/tare/internal/flags"
+	"github.com/tare-oci/tare/internal/sys/sealed"
 	"github.com/tare-oci/tare/runtime/lifecycle"
 	"github.com/tare-oci/tare/runtime/state"
 )
@@ -21,7 +22,26 @@ const memoryLimit = 64 << 20
 func main() {
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)
+	if err := protect(os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "tare-runtime: keep containers from overwriting this program: %v\n", err)
+		os.Exit(1)
+	}
 	os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// protect makes sure that a container started by these arguments cannot overwrite this program's file. The entry in assembly
+// has done it where it could; without it, or without the right to mount, a sealed copy is executed.
+func protect(args []string) error {
+	for _, a := range args {
+		switch a {
+		case "create", "run", "exec", "start":
+			if ok, err := sealed.Protected(); err != nil || ok {
+				return err
+			}
+			return sealed.Exec()
+		}
+	}
+	return nil
 }
 
 // globals are the flags that every command has, before and after its name.

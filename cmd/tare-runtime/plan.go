@@ -10,7 +10,11 @@ func planCommand(s *flags.Set) action {
 	var asJSON bool
 	s.Bool(&asJSON, "json", "print JSON")
 	return func(e *env) (int, error) {
-		p, err := e.runtime.Plan(e.args[0])
+		bundle := "."
+		if len(e.args) > 0 {
+			bundle = e.args[0]
+		}
+		p, err := e.runtime.Plan(bundle)
 		if err != nil {
 			return 1, err
 		}

@@ -114,6 +114,8 @@ func run(m *machine) {
 				}
 				next = uintptr(in.target)
 			}
+		} else if in.kind == doResolve { // not in special: its stack is short
+			result, errno = resolve(m, in, m.slots[in.a[0]&(maxSlots-1)])
 		} else {
 			var jump bool
 			result, errno, jump = special(m, in)
@@ -162,7 +164,7 @@ func call(m *machine, in *instr) (uintptr, uintptr) {
 func fail(m *machine, pc, errno uintptr) {
 	in := (*instr)(unsafe.Add(m.code, pc*unsafe.Sizeof(instr{})))
 	m.record = record{kind: recordError, index: uint32(pc), errno: uint32(errno), value: uint32(in.value)}
-	syscall.RawSyscall(unix.SYS_WRITE, m.slots[m.relay&(maxSlots-1)], uintptr(unsafe.Pointer(&m.record)), unsafe.Sizeof(m.record))
+	syscall.RawSyscall6(unix.SYS_WRITE, m.slots[m.relay&(maxSlots-1)], uintptr(unsafe.Pointer(&m.record)), unsafe.Sizeof(m.record), 0, 0, 0)
 	exit(1)
 }
 
@@ -170,7 +172,7 @@ func fail(m *machine, pc, errno uintptr) {
 //go:norace
 func exit(code uintptr) {
 	for {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, code, 0, 0)
+		syscall.RawSyscall6(unix.SYS_EXIT_GROUP, code, 0, 0, 0, 0, 0)
 	}
 }
 
@@ -181,8 +183,6 @@ func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
 	switch in.kind {
 	case doJump:
 		return 0, 0, true
-	case doResolve:
-		result, errno = resolve(m, in, slot)
 	case doIfDir:
 		if errno = stat(m, slot); errno == 0 {
 			jump = m.statx.Mode&unix.S_IFMT == unix.S_IFDIR
@@ -199,11 +199,11 @@ func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
 		result, errno = find(m, in)
 	case doExec:
 		path := *(*uintptr)(unsafe.Add(word(in, 0), m.slots[slotFound]*unsafe.Sizeof(uintptr(0))))
-		_, _, e := syscall.RawSyscall(unix.SYS_EXECVE, path, in.a[1], in.a[2])
+		_, _, e := syscall.RawSyscall6(unix.SYS_EXECVE, path, in.a[1], in.a[2], 0, 0, 0)
 		errno = uintptr(e)
 	case doSend:
 		*(*int32)(word(in, 2)) = int32(slot)
-		_, _, e := syscall.RawSyscall(unix.SYS_SENDMSG, m.slots[slotSync], in.a[1], unix.MSG_NOSIGNAL)
+		_, _, e := syscall.RawSyscall6(unix.SYS_SENDMSG, m.slots[slotSync], in.a[1], unix.MSG_NOSIGNAL, 0, 0, 0)
 		errno = uintptr(e)
 	case doOwn:
 		errno = own(m, in)

@@ -12,6 +12,6 @@ import (
 //go:nosplit
 //go:norace
 func fstatfs(m *machine, fd uintptr) uintptr {
-	_, _, e := syscall.RawSyscall(unix.SYS_FSTATFS, fd, uintptr(unsafe.Pointer(&m.statfs)), 0)
+	_, _, e := syscall.RawSyscall6(unix.SYS_FSTATFS, fd, uintptr(unsafe.Pointer(&m.statfs)), 0, 0, 0, 0)
 	return uintptr(e)
 }

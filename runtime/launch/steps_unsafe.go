@@ -34,7 +34,7 @@ func openIn(m *machine, root, path uintptr, more uint64) (uintptr, uintptr) {
 
 //go:nosplit
 //go:norace
-func closeFD(fd uintptr) { syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0) }
+func closeFD(fd uintptr) { syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0) }
 
 // resolve opens a path inside a root and makes what is missing, one component at a time, each by its name in a directory that
 // was opened inside the root: a link put in the way by another process leads nowhere but inside (CVE-2021-30465, CVE-2024-45310).
@@ -59,7 +59,7 @@ func resolve(m *machine, in *instr, root uintptr) (uintptr, uintptr) {
 		if n == pathMax {
 			return 0, uintptr(unix.ENAMETOOLONG)
 		}
-		m.path[n] = c
+		m.path[n&(pathMax-1)] = c
 		if c == 0 {
 			break
 		}
@@ -85,7 +85,7 @@ func makePath(m *machine, root uintptr, file bool) (again bool, errno uintptr) {
 	parent := root
 	start := uintptr(0) // of the component
 	for i := uintptr(0); i < pathMax; i++ {
-		c := m.path[i]
+		c := m.path[i&(pathMax-1)]
 		if c != '/' && c != 0 {
 			continue
 		}
@@ -96,7 +96,7 @@ func makePath(m *machine, root uintptr, file bool) (again bool, errno uintptr) {
 			}
 			continue
 		}
-		m.path[i] = 0
+		m.path[i&(pathMax-1)] = 0
 		fd, e := openIn(m, root, uintptr(unsafe.Pointer(&m.path)), 0)
 		if e == uintptr(unix.ENOENT) {
 			e = makeOne(m, parent, start, file && c == 0)
@@ -109,7 +109,7 @@ func makePath(m *machine, root uintptr, file bool) (again bool, errno uintptr) {
 				fd, e = openIn(m, root, uintptr(unsafe.Pointer(&m.path)), 0)
 			}
 		}
-		m.path[i] = c
+		m.path[i&(pathMax-1)] = c
 		m.drop(parent, root)
 		if e != 0 {
 			return false, e
@@ -140,7 +140,7 @@ func makeOne(m *machine, parent, start uintptr, file bool) uintptr {
 	if file {
 		_, _, e = syscall.RawSyscall6(unix.SYS_MKNODAT, parent, name, unix.S_IFREG|0o644, 0, 0, 0)
 	} else {
-		_, _, e = syscall.RawSyscall(unix.SYS_MKDIRAT, parent, name, 0o755)
+		_, _, e = syscall.RawSyscall6(unix.SYS_MKDIRAT, parent, name, 0o755, 0, 0, 0)
 	}
 	return uintptr(e)
 }
@@ -156,21 +156,21 @@ func spliceLink(m *machine, parent, start, end uintptr, last byte) uintptr {
 	if e != 0 {
 		return uintptr(unix.ENOTDIR) // made by somebody else meanwhile, or no link
 	}
-	m.path[end] = last
+	m.path[end&(pathMax-1)] = last
 	k := uintptr(0)
 	if m.link[0] != '/' {
 		for ; k < start; k++ {
-			m.joined[k] = m.path[k]
+			m.joined[k&(pathMax-1)] = m.path[k&(pathMax-1)]
 		}
 	}
 	for i := uintptr(0); i < n && k < pathMax-1; i++ {
-		m.joined[k] = m.link[i]
+		m.joined[k&(pathMax-1)] = m.link[i&(pathMax-1)]
 		k++
 	}
 	for i := end; i < pathMax && k < pathMax-1; i++ {
-		m.joined[k] = m.path[i]
+		m.joined[k&(pathMax-1)] = m.path[i&(pathMax-1)]
 		k++
-		if m.path[i] == 0 {
+		if m.path[i&(pathMax-1)] == 0 {
 			m.path = m.joined
 			return 0
 		}
@@ -206,7 +206,7 @@ func copyMode(m *machine, dir, mount uintptr) uintptr {
 	if e != 0 {
 		return uintptr(e)
 	}
-	_, _, e = syscall.RawSyscall(unix.SYS_FCHMOD, fd, uintptr(m.statx.Mode)&0o7777, 0)
+	_, _, e = syscall.RawSyscall6(unix.SYS_FCHMOD, fd, uintptr(m.statx.Mode)&0o7777, 0, 0, 0, 0)
 	closeFD(fd)
 	return uintptr(e)
 }
@@ -256,7 +256,7 @@ func own(m *machine, in *instr) uintptr {
 	if uintptr(m.statx.Uid) == in.a[1] {
 		return 0
 	}
-	_, _, e := syscall.RawSyscall(sysFchown, in.a[0], in.a[1], ^uintptr(0))
+	_, _, e := syscall.RawSyscall6(sysFchown, in.a[0], in.a[1], ^uintptr(0), 0, 0, 0)
 	switch e {
 	case unix.EPERM, unix.EROFS, unix.EINVAL, unix.EBADF, unix.ENOSYS, unix.EACCES, unix.EOVERFLOW:
 		return 0
@@ -303,12 +303,12 @@ var nullPath = [10]byte{'/', 'd', 'e', 'v', '/', 'n', 'u', 'l', 'l', 0}
 //go:nosplit
 //go:norace
 func cloneChild(m *machine, in *instr) uintptr {
-	pid, _, e := syscall.RawSyscall(unix.SYS_CLONE3, in.a[0], in.a[1], 0)
+	pid, _, e := syscall.RawSyscall6(unix.SYS_CLONE3, in.a[0], in.a[1], 0, 0, 0, 0)
 	if e != 0 || pid == 0 {
 		return uintptr(e)
 	}
 	m.record = record{kind: recordPID, value: uint32(pid)}
-	syscall.RawSyscall(unix.SYS_WRITE, m.slots[slotSync], uintptr(unsafe.Pointer(&m.record)), unsafe.Sizeof(m.record))
+	syscall.RawSyscall6(unix.SYS_WRITE, m.slots[slotSync], uintptr(unsafe.Pointer(&m.record)), unsafe.Sizeof(m.record), 0, 0, 0)
 	exit(0)
 	return 0
 }
@@ -321,11 +321,11 @@ func cloneChild(m *machine, in *instr) uintptr {
 func maskSource(m *machine) (uintptr, uintptr) {
 	if m.maskUsed == 0 {
 		m.maskUsed = 1
-		r, _, e := syscall.RawSyscall(unix.SYS_DUP, m.slots[slotMask], 0, 0)
+		r, _, e := syscall.RawSyscall6(unix.SYS_DUP, m.slots[slotMask], 0, 0, 0, 0, 0)
 		return r, uintptr(e)
 	}
-	r, _, e := syscall.RawSyscall(unix.SYS_OPEN_TREE, m.slots[slotMask], uintptr(unsafe.Pointer(&emptyPath)),
-		unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.O_CLOEXEC)
+	r, _, e := syscall.RawSyscall6(unix.SYS_OPEN_TREE, m.slots[slotMask], uintptr(unsafe.Pointer(&emptyPath)),
+		unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.O_CLOEXEC, 0, 0, 0)
 	return r, uintptr(e)
 }
 

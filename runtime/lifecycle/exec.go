@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/nofile"
 	"github.com/tare-oci/tare/internal/sys/caps"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/launch"
@@ -69,7 +70,7 @@ func (r *Runtime) inside(c *state.Container, s *specs.Spec) (*inside, error) {
 	}
 	in := &inside{r: r, spec: s}
 	in.host = &plan.Host{Arch: runtime.GOARCH, Bundle: c.Bundle, ID: c.ID, Rootless: c.Rootless, UID: uint32(os.Geteuid()),
-		GID: uint32(os.Getegid()), LastCap: last, Grantable: permitted}
+		GID: uint32(os.Getegid()), LastCap: last, Grantable: permitted, NoFile: nofile.Start}
 	if s.Linux != nil {
 		in.host.IDMapHelpers = len(s.Linux.UIDMappings) > 1
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/nofile"
 	"github.com/tare-oci/tare/internal/sys/caps"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/hooks"
@@ -100,7 +101,7 @@ func (p *prepared) facts(r *Runtime, id string) error {
 	}
 	rootless := r.Rootless.On()
 	p.host = &plan.Host{Arch: runtime.GOARCH, Bundle: p.bundle, ID: id, Rootless: rootless, UID: uint32(os.Geteuid()),
-		GID: uint32(os.Getegid()), LastCap: last, Grantable: permitted}
+		GID: uint32(os.Getegid()), LastCap: last, Grantable: permitted, NoFile: nofile.Start}
 	if proc := p.spec.Process; proc != nil {
 		p.host.SELinux = proc.SelinuxLabel != "" && exists("/sys/fs/selinux/enforce")
 		p.host.AppArmor = proc.ApparmorProfile != "" && apparmor()

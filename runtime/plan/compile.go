@@ -28,7 +28,8 @@ type Host struct {
 	CgroupMounts []CgroupMount
 	// RootMount is the mount point that holds the bundle's root file system; needed for shared root propagation only.
 	RootMount string
-	// IsDir answers for the bind sources of the configuration; nil lets the child find out.
+	// NoFile is the soft and hard limit of open files that the runtime was started with; 0, 0: not known.
+	NoFile       [2]uint64
 	IDMapHelpers bool // newuidmap and newgidmap are to be used
 }
 

@@ -83,12 +83,18 @@ func (c *compiler) become(p *specs.Process) error {
 
 // limits: rlimits and the oom score are the parent's to set, because it may have rights that the child has not.
 func (c *compiler) limits(p *specs.Process) error {
+	given := c.host.NoFile == [2]uint64{}
 	for _, r := range p.Rlimits {
+		given = given || r.Type == "RLIMIT_NOFILE"
 		n, ok := spec.RlimitNumber(r.Type)
 		if !ok {
 			return fmt.Errorf("process.rlimits: unknown resource %q", r.Type)
 		}
 		c.plan.Beside = append(c.plan.Beside, Rlimit{Type: r.Type, Number: n, Soft: r.Soft, Hard: r.Hard})
+	}
+	if !given { // Go has raised its own soft limit, which is nobody else's business
+		n, _ := spec.RlimitNumber("RLIMIT_NOFILE")
+		c.plan.Beside = append(c.plan.Beside, Rlimit{Type: "RLIMIT_NOFILE", Number: n, Soft: c.host.NoFile[0], Hard: c.host.NoFile[1]})
 	}
 	if p.OOMScoreAdj != nil {
 		c.plan.Beside = append(c.plan.Beside, OOMScore{*p.OOMScoreAdj})
