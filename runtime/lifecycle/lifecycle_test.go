@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
@@ -58,6 +59,13 @@ func (g *fakeGroup) Kill(sig syscall.Signal) error {
 }
 
 func (g *fakeGroup) Update(*specs.LinuxResources) error { return nil }
+func (g *fakeGroup) Stats() (*cgroup.Stats, error)      { return &cgroup.Stats{}, nil }
+
+func (g *fakeGroup) OOMEvents(ctx context.Context, notify func()) error {
+	notify()
+	<-ctx.Done()
+	return ctx.Err()
+}
 
 func (g *fakeGroup) Destroy(context.Context) error {
 	g.destroyed++
@@ -332,5 +340,29 @@ func TestListAndPs(t *testing.T) {
 	}
 	if _, err := w.Ps("none"); err != state.ErrNotExist {
 		t.Errorf("Ps of no container = %v", err)
+	}
+}
+
+func TestEvents(t *testing.T) {
+	w := newWorld(t)
+	p := w.container("c", nil)
+	seen := map[string]int{}
+	err := w.Events(ctx, "c", time.Millisecond, false, func(e Event) error {
+		if seen[e.Type]++; seen["oom"] == 1 && seen["stats"] == 3 {
+			syscall.Kill(p.Pid, syscall.SIGKILL)
+		}
+		return nil
+	})
+	if err != nil || seen["oom"] != 1 || seen["stats"] < 3 {
+		t.Errorf("Events = %v, %v", seen, err)
+	}
+	for _, interval := range []time.Duration{0, -1} {
+		w.container("d", nil)
+		if err := w.Events(ctx, "d", interval, false, nil); err == nil {
+			t.Errorf("interval %v is taken", interval)
+		}
+		if err := w.Delete(ctx, "d", true); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

@@ -45,6 +45,8 @@ type group interface {
 	Procs() ([]int, error)
 	Kill(sig syscall.Signal) error
 	Update(res *specs.LinuxResources) error
+	Stats() (*cgroup.Stats, error)
+	OOMEvents(ctx context.Context, notify func()) error
 	Destroy(ctx context.Context) error
 }
 
