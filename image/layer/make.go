@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"syscall"
 
 	"github.com/tare-oci/tare/internal/sys/fsat"
@@ -43,11 +44,19 @@ func (u *unpacker) regular(parent *dir, name string, a attributes, content io.Re
 			return fmt.Errorf("set owner: %w", err)
 		}
 	}
-	if err := fsat.Fchmod(fd, a.mode); err != nil {
-		return fmt.Errorf("set mode: %w", err)
+	steps := []func() error{
+		func() error { return fsat.Fchmod(fd, a.mode) },
+		func() error {
+			return u.setXattrs(name, a.xattrs, func(attr string, value []byte) error { return fsat.Fsetxattr(fd, attr, value) })
+		},
 	}
-	if err := u.setXattrs(name, a.xattrs, func(attr string, value []byte) error { return fsat.Fsetxattr(fd, attr, value) }); err != nil {
-		return err
+	if u.o.Rootless {
+		slices.Reverse(steps) // without root's rights a read-only file takes no attributes
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return fmt.Errorf("set mode and attributes: %w", err)
+		}
 	}
 	if err := setTimes(fd, "", a.atime, a.mtime); err != nil {
 		return fmt.Errorf("set times: %w", err)

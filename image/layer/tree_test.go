@@ -307,7 +307,7 @@ func TestRootless(t *testing.T) {
 	archive := archiveOf(t, func(w *tar.Writer) {
 		for _, h := range []*tar.Header{
 			{Typeflag: tar.TypeDir, Name: "d", Mode: 0o555, Uid: 1, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "1", "SCHILY.xattr.trusted.b": "2"}},
-			{Typeflag: tar.TypeReg, Name: "d/f", Mode: 0o4755, Uid: 1, Gid: 2},
+			{Typeflag: tar.TypeReg, Name: "d/f", Mode: 0o4555, Uid: 1, Gid: 2, PAXRecords: map[string]string{"SCHILY.xattr.user.a": "1"}},
 			{Typeflag: tar.TypeDir, Name: "none", Mode: 0},
 			{Typeflag: tar.TypeReg, Name: "none/f", Mode: 0},
 			{Typeflag: tar.TypeChar, Name: "dev", Devmajor: 1, Devminor: 3},

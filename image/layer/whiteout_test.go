@@ -194,3 +194,28 @@ func TestManyOpaqueMarkers(t *testing.T) {
 		}
 	}
 }
+
+// TestRootMarks checks what a layer says about the root directory itself, which overlayfs cannot keep in the layer.
+func TestRootMarks(t *testing.T) {
+	for _, c := range []struct {
+		entries       []string
+		entry, opaque bool
+	}{
+		{[]string{"f a x"}, false, false},
+		{[]string{"d ./", "f a x"}, true, false},
+		{[]string{"d /"}, true, false},
+		{[]string{"f .wh..wh..opq", "f a x"}, false, true},
+		{[]string{"f ./.wh..wh..opq"}, false, true},
+	} {
+		r := mustUnpack(t, t.TempDir(), pack(t, c.entries...), Options{})
+		if r.RootEntry != c.entry || r.RootOpaque != c.opaque {
+			t.Errorf("%q: %+v", c.entries, r)
+		}
+		dir := t.TempDir()
+		os.WriteFile(filepath.Join(dir, "old"), nil, 0o644)
+		mustUnpack(t, dir, pack(t, c.entries...), Options{Whiteouts: InPlace})
+		if _, err := os.Lstat(filepath.Join(dir, "old")); (err != nil) != c.opaque {
+			t.Errorf("%q in place: %v", c.entries, err)
+		}
+	}
+}
