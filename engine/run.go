@@ -1,0 +1,245 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/tare-oci/tare/internal/sys/mount"
+	"github.com/tare-oci/tare/internal/sys/pty"
+)
+
+// RunOptions says what to run and how. Only Source is needed.
+type RunOptions struct {
+	Source     string   // image, as reference.Parse reads it
+	Args       []string // take the place of the image's command
+	Entrypoint []string // takes the place of the image's entry point and command; nil: the image's; empty: none
+	Env        []string // K=V, over the image's
+	WorkDir    string   // absolute; empty: the image's
+	User       string   // NAME|UID[:GROUP|GID]; empty: the image's
+
+	Name     string // empty: the beginning of the id
+	Hostname string // empty: the first 12 characters of the id, or the host's name in the host's network
+	Network  string // "none" or empty: a network of its own with a loopback device; "host": the host's
+	Volumes  []Volume
+	ReadOnly bool // the container's root file system, not its volumes
+	Limits   Limits
+
+	Terminal    bool // the process gets a terminal, which ours is connected to
+	Interactive bool // the process gets our standard input; otherwise it reads nothing
+	AutoRemove  bool // nothing of the container stays
+	Runtime     string
+}
+
+// Run runs a container in the foreground, with this process's standard streams, and returns how its process ended. Signals
+// that come meanwhile go to the process. An error means that nothing ran, and nothing is left. The goroutine that calls Run
+// stays locked to its thread, which is in a mount namespace of its own from then on.
+func (e *Engine) Run(ctx context.Context, o RunOptions) (Outcome, error) {
+	sig := catchSignals(ctx)
+	defer sig.cancel()
+	out, err := e.run(sig.ctx, sig, o)
+	if err != nil && sig.ctx.Err() != nil && ctx.Err() == nil {
+		return Outcome{Code: 128 + int(sig.caught())}, fmt.Errorf("stopped by signal: %s", sig.caught())
+	}
+	return out, err
+}
+
+func (e *Engine) run(ctx context.Context, sig *signals, o RunOptions) (Outcome, error) {
+	failed := Outcome{Code: 125}
+	if err := o.check(); err != nil {
+		return failed, err
+	}
+	runtime, err := FindRuntime(o.Runtime)
+	if err != nil {
+		return failed, err
+	}
+	img, err := e.image(ctx, o.Source)
+	if err != nil {
+		return failed, err
+	}
+	if err := e.unpack(ctx, img); err != nil {
+		return failed, err
+	}
+	c, err := e.create(record{Name: o.Name, Image: o.Source, ImageID: img.ID, Layers: img.DiffIDs, Runtime: runtime,
+		AutoRemove: o.AutoRemove})
+	if err != nil {
+		return failed, err
+	}
+	out, started, err := c.run(ctx, sig, img, &o)
+	if !started {
+		c.record.AutoRemove = true // a container that never ran has nothing worth keeping, least of all its name
+	}
+	if e := c.end(out); e != nil {
+		err = errors.Join(err, fmt.Errorf("end container %.12s: %w", c.record.ID, e))
+	}
+	return out, err
+}
+
+func (o *RunOptions) check() error {
+	if os.Geteuid() != 0 {
+		return errors.New("run containers as another user than root: not supported yet; use sudo")
+	}
+	if o.Name != "" {
+		if err := checkName(o.Name); err != nil {
+			return err
+		}
+	}
+	if o.Hostname != "" {
+		if err := checkHostname(o.Hostname); err != nil {
+			return err
+		}
+	}
+	switch o.Network {
+	case "", "none", "host":
+	case "bridge", "default":
+		return fmt.Errorf("network %s: not supported yet; there are none and host", o.Network)
+	default:
+		return fmt.Errorf("network %q: unknown; there are none and host", o.Network)
+	}
+	if o.WorkDir != "" && !filepath.IsAbs(o.WorkDir) {
+		return fmt.Errorf("working directory %q is no absolute path", o.WorkDir)
+	}
+	if o.Terminal && !pty.IsTerminal(os.Stdin) {
+		return errors.New("standard input is no terminal: a terminal for the container (-t) needs one; leave -t out")
+	}
+	for _, v := range o.Volumes {
+		if v.Source == "" {
+			continue
+		}
+		if _, err := os.Stat(v.Source); err != nil {
+			return fmt.Errorf("volume %s: %w", v.Destination, err)
+		}
+	}
+	return nil
+}
+
+// run mounts, describes and runs the container; started tells whether its process ran.
+func (c *Container) run(ctx context.Context, sig *signals, img *image, o *RunOptions) (out Outcome, started bool, err error) {
+	failed := Outcome{Code: 125}
+	if err := c.mountRoot(img); err != nil {
+		return failed, false, err
+	}
+	defer func() {
+		if e := mount.Detach(c.path("rootfs")); e != nil {
+			err = errors.Join(err, e)
+		}
+	}()
+	if err := c.prepare(img, o); err != nil {
+		return failed, false, err
+	}
+	if err := ctx.Err(); err != nil {
+		return failed, false, err
+	}
+	return c.invoke(sig, o)
+}
+
+// mountRoot mounts the image's layers with a writable directory above them, where only this thread and the processes that it
+// starts see it.
+func (c *Container) mountRoot(img *image) error {
+	for _, d := range []string{"rootfs", "upper", "work", "runtime"} {
+		if err := os.Mkdir(c.path(d), 0o700); err != nil {
+			return err
+		}
+	}
+	lower := make([]string, 0, len(img.Dirs)+1)
+	for i := len(img.Dirs) - 1; i >= 0; i-- {
+		lower = append(lower, c.engine.path("layers", img.Dirs[i], "fs"))
+	}
+	if len(lower) == 0 { // an image without layers: an overlay needs something to lie over
+		if err := os.Mkdir(c.path("empty"), 0o755); err != nil {
+			return err
+		}
+		lower = append(lower, c.path("empty"))
+	}
+	if err := c.modelRoot(img); err != nil {
+		return err
+	}
+	if err := mount.Private(); err != nil {
+		return err
+	}
+	o := mount.Overlay{Lower: lower, Upper: c.path("upper"), Work: c.path("work"), Volatile: c.record.AutoRemove}
+	return o.Mount(c.path("rootfs"))
+}
+
+// modelRoot gives the writable directory the owner and mode of the image's root directory, since an overlay shows those of
+// its upper one.
+func (c *Container) modelRoot(img *image) error {
+	if img.RootFrom == "" {
+		return os.Chmod(c.path("upper"), 0o755)
+	}
+	st, err := os.Stat(c.engine.path("layers", img.RootFrom, "fs"))
+	if err != nil {
+		return err
+	}
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		if err := os.Chown(c.path("upper"), int(sys.Uid), int(sys.Gid)); err != nil {
+			return err
+		}
+	}
+	return os.Chmod(c.path("upper"), st.Mode())
+}
+
+// invoke calls the runtime and waits. Without a terminal the runtime is a process group of its own, so that a Ctrl-C reaches
+// the container once, through us. With one it stays in ours: it has to be in the terminal's foreground to set it up.
+func (c *Container) invoke(sig *signals, o *RunOptions) (out Outcome, started bool, err error) {
+	cmd := c.command("run", "--bundle", c.path(), c.record.ID)
+	var said bytes.Buffer
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	if o.Interactive || o.Terminal {
+		cmd.Stdin = os.Stdin
+	}
+	if o.Terminal {
+		cmd.Stderr = &said // what the process writes goes through the terminal: this is only the runtime's
+	} else {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	}
+	if err := cmd.Start(); err != nil {
+		return Outcome{Code: 125}, false, fmt.Errorf("start runtime: %w", err)
+	}
+	sig.forward(cmd.Process, o.Terminal)
+	waitErr := cmd.Wait()
+	var exit *exec.ExitError
+	if waitErr != nil && !errors.As(waitErr, &exit) {
+		return Outcome{Code: 125}, true, fmt.Errorf("wait for runtime: %w", waitErr)
+	}
+	return c.judge(cmd.ProcessState, &said, o.Terminal)
+}
+
+// judge tells the end of the container's process from a failure of the runtime.
+func (c *Container) judge(state *os.ProcessState, said *bytes.Buffer, captured bool) (out Outcome, started bool, err error) {
+	name := filepath.Base(c.record.Runtime)
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
+		out := Outcome{Code: 128 + int(ws.Signal()), Error: name + " was killed: " + ws.Signal().String()}
+		return out, true, errors.New(out.Error)
+	}
+	out.Code = state.ExitCode()
+	if out.Code == 0 {
+		return out, true, nil
+	}
+	msg, err := c.complaint()
+	if err != nil {
+		return out, true, err
+	}
+	if msg == "" {
+		if captured && said.Len() > 0 {
+			err = fmt.Errorf("%s: %s", name, strings.TrimSpace(said.String()))
+		}
+		return out, true, err
+	}
+	return Outcome{Code: startFailure(msg), Error: msg}, false, &RuntimeError{Message: msg, Told: !captured}
+}
+
+// A RuntimeError is a runtime's own sentence about why it did not start a process.
+type RuntimeError struct {
+	Message string
+	Told    bool // the runtime has written it on standard error already, which was the container's
+}
+
+// Error returns the sentence.
+func (e *RuntimeError) Error() string { return e.Message }
