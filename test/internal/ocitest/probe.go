@@ -21,6 +21,9 @@ func probe(args []string) int {
 		var a [7]uintptr
 		for i, s := range args[1:] {
 			n, err := strconv.ParseUint(s, 0, 64)
+			if neg, negErr := strconv.ParseInt(s, 0, 64); negErr == nil {
+				n, err = uint64(neg), nil
+			}
 			if err != nil {
 				return 2
 			}
