@@ -98,7 +98,7 @@ var seccompCases = []Case{
 	{Row: "S4 speculation is left alone", Edit: []string{`linux.seccomp={"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_SPEC_ALLOW"],"syscalls":[{"names":["mkdirat"],"action":"SCMP_ACT_ERRNO"}]}`},
 		Sh: "grep Speculation_Store_Bypass /proc/self/status", Out: "~(vulnerable|not vulnerable|unknown|thread mitigated)"},
 	{Row: "S4 unknown flag", Edit: []string{`linux.seccomp={"defaultAction":"SCMP_ACT_ALLOW","flags":["SECCOMP_FILTER_FLAG_X"]}`}, Err: "SECCOMP_FILTER_FLAG_X"},
-	{Row: "S5 no names", Edit: []string{`linux.seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":[],"action":"SCMP_ACT_ERRNO"}]}`}, Err: "names"},
+	{Row: "S5 no names", Edit: []string{`linux.seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":[],"action":"SCMP_ACT_ERRNO"}]}`}, Err: "name"},
 	{Row: "S5 unknown name", Edit: []string{seccomp(allow, deny("no_such_call mkdirat", errno, ""))}, Args: probeCall(unix.SYS_MKDIRAT, -100, 0, 0), Out: "EPERM"},
 	{Row: "S6 index 6", Edit: []string{seccomp(allow, deny("mkdirat", errno, fmt.Sprintf(bigArgs, 6, 0, 0, "EQ")))}, Err: "6"},
 	{Row: "S6 unknown operator", Edit: []string{seccomp(allow, deny("mkdirat", errno, fmt.Sprintf(bigArgs, 0, 0, 0, "XX")))}, Err: "SCMP_CMP_XX"},
@@ -188,6 +188,7 @@ func TestSeccompProfile(t *testing.T) {
 func agent(h *H, l *net.UnixListener, errnum int32) <-chan string {
 	got := make(chan string, 1)
 	go func() {
+		l.SetDeadline(time.Now().Add(10 * time.Second))
 		c, err := l.AcceptUnix()
 		if err != nil {
 			got <- err.Error()

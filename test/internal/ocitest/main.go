@@ -98,6 +98,8 @@ func enterWorld() error {
 	if err := unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
+	detachBelow("/tmp") // mounts of others, which vanish here when their owner removes the directory
+	detachBelow("/var")
 	for _, dir := range []string{"/run", "/dev/shm"} { // where other programs of the machine come and go
 		if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0755"); err != nil {
 			return fmt.Errorf("mount %s: %w", dir, err)
