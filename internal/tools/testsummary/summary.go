@@ -65,7 +65,9 @@ func (s *summary) take(e event) {
 			s.parents[key{e.Package, e.Test[:i]}] = true
 		}
 	case "output":
-		s.output[k] = append(s.output[k], e.Output)
+		if !strings.HasPrefix(e.Output, "=== ") { // RUN, PAUSE, CONT, NAME: which test it is follows from the end
+			s.output[k] = append(s.output[k], e.Output)
+		}
 	case "pass", "fail", "skip":
 		if e.Test == "" {
 			s.packageEnd(e)
@@ -129,7 +131,7 @@ func skipReason(output []string) string {
 	reason := "no reason given"
 	for _, line := range output {
 		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "===") || strings.HasPrefix(line, "---") {
+		if line == "" || strings.HasPrefix(line, "---") {
 			continue
 		}
 		if _, text, ok := strings.Cut(line, ".go:"); ok {
