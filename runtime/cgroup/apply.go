@@ -378,6 +378,8 @@ func hintWrite(s *setting, err error) string {
 		switch {
 		case strings.HasPrefix(s.prop, "hugepageLimits."):
 			return "the kernel has no huge pages of this size"
+		case strings.HasPrefix(s.prop, "blockIO.weight"):
+			return "weights need the BFQ scheduler (module bfq), or on cgroup v2 iocost"
 		case strings.HasPrefix(s.prop, "unified."):
 			c, _, _ := strings.Cut(s.file, ".")
 			return "controller " + c + " is not enabled in this cgroup, or this kernel has no such file"

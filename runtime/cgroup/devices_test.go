@@ -98,7 +98,7 @@ func randomRules(r *rand.Rand) []specs.LinuxDeviceCgroup {
 func TestDeviceProgramAgainstNaive(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	allowed, denied := 0, 0
-	for range 3000 {
+	for range 1000 {
 		rules := randomRules(r)
 		prog, err := DeviceProgram(rules)
 		if err != nil {
@@ -124,7 +124,7 @@ func TestDeviceProgramAgainstNaive(t *testing.T) {
 			}
 		}
 	}
-	if allowed < 10000 || denied < 10000 {
+	if allowed < 2000 || denied < 2000 {
 		t.Errorf("%d allowed and %d denied: the rules test nothing", allowed, denied)
 	}
 }
@@ -133,7 +133,7 @@ func TestDeviceProgramAgainstNaive(t *testing.T) {
 func TestFlattenAgainstNaive(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	compared := 0
-	for range 3000 {
+	for range 1000 {
 		rules := randomRules(r)
 		l, err := parseDevices(rules)
 		if err != nil {
@@ -163,7 +163,7 @@ func TestFlattenAgainstNaive(t *testing.T) {
 			compared++
 		}
 	}
-	if compared < 10000 {
+	if compared < 5000 {
 		t.Errorf("only %d accesses compared", compared)
 	}
 }

@@ -135,7 +135,7 @@ func TestIdle(t *testing.T) {
 		}
 		want(t, g, "cpu", "cpu.idle", c.idle, "cpu.idle", c.idle)
 		if c.idle == "0" {
-			want(t, g, "cpu", "cpu.shares", c.shares, "cpu.weight", "30")
+			want(t, g, "cpu", "cpu.shares", c.shares, "cpu.weight", "35")
 		}
 	}
 }

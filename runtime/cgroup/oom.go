@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/tare-oci/tare/internal/sys/cgroupfs"
 )
@@ -27,9 +28,11 @@ func (g *Group) OOMEvents(ctx context.Context, notify func()) error {
 		}
 	}()
 	for {
-		if err := cgroupfs.Drain(events); errors.Is(err, os.ErrClosed) {
+		err := cgroupfs.Drain(events)
+		switch {
+		case errors.Is(err, os.ErrClosed):
 			return ctx.Err()
-		} else if err != nil {
+		case err != nil && !errors.Is(err, os.ErrDeadlineExceeded):
 			return fmt.Errorf("wait for out of memory events of %s: %w", d.dir(), bare(err))
 		}
 		happened, gone, err := poll()
@@ -52,8 +55,8 @@ func (d *Dir) watchOOM() (events *os.File, poll func() (n uint64, gone bool, err
 			return 1, gone, nil
 		}, err
 	}
-	file := d.file("memory.events")
-	events, err = cgroupfs.Watch(file)
+	file, populated := d.file("memory.events"), d.file("cgroup.events")
+	events, err = cgroupfs.Watch(file, populated)
 	if err != nil {
 		return nil, nil, &fileError{op: "watch", path: file, err: err}
 	}
@@ -62,6 +65,14 @@ func (d *Dir) watchOOM() (events *os.File, poll func() (n uint64, gone bool, err
 	return events, func() (uint64, bool, error) {
 		if !cgroupfs.Exists(file) {
 			return 0, true, nil
+		}
+		// A removal is not notified, only that the last process left, which comes before: then look again and again.
+		again := time.Time{}
+		if r.keyed(d, "cgroup.events")["populated"] == 0 {
+			again = time.Now().Add(50 * time.Millisecond)
+		}
+		if err := events.SetReadDeadline(again); err != nil && !errors.Is(err, os.ErrClosed) {
+			return 0, false, err
 		}
 		now := r.keyed(d, "memory.events")["oom_kill"]
 		n := now - min(last, now)
