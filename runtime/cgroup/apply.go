@@ -16,21 +16,32 @@ import (
 // maxControlFile bounds what is read from one control file (a list of 8192 cpus is 40 kB, of all pids some MB).
 const maxControlFile = 64 << 20
 
-// Apply writes the limits and the device rules; the group must have been made. It works before and after a process has
-// joined. What the kernel took is read back, so that a limit that it changed silently is an error.
+// Apply is ApplyDevices and ApplyLimits.
 func (g *Group) Apply(res *specs.LinuxResources) error {
+	if err := g.ApplyDevices(res); err != nil {
+		return err
+	}
+	return g.ApplyLimits(res)
+}
+
+// ApplyDevices writes the device rules; the group must have been made. A process that makes device nodes must join after that:
+// version 1 takes a list one rule at a time, after everything was denied.
+func (g *Group) ApplyDevices(res *specs.LinuxResources) error {
+	if res == nil {
+		return g.applyDevices(nil)
+	}
+	return g.applyDevices(res.Devices)
+}
+
+// ApplyLimits writes the limits; the group must have been made. It works before and after a process has joined. What the kernel
+// took is read back, so that a limit that it changed silently is an error.
+func (g *Group) ApplyLimits(res *specs.LinuxResources) error {
 	settings, err := g.compile(res)
 	if err != nil {
 		return err
 	}
 	w := &writer{g: g}
-	if err := w.writeAll(settings); err != nil {
-		return err
-	}
-	if res == nil {
-		return g.applyDevices(nil)
-	}
-	return g.applyDevices(res.Devices)
+	return w.writeAll(settings)
 }
 
 // Update changes the limits of a running container: what res leaves unset keeps its value, device rules are not

@@ -211,7 +211,7 @@ func (k *creation) describe() error {
 	return c.SaveConfig(k.config)
 }
 
-// enterCgroup makes the container's cgroup and opens it for the child.
+// enterCgroup makes the container's cgroup with its device rules and opens it for the child.
 func (k *creation) enterCgroup() error {
 	if k.group == nil {
 		return nil
@@ -230,7 +230,10 @@ func (k *creation) enterCgroup() error {
 	if k.join, err = k.group.Join(); err != nil {
 		return err
 	}
-	return nil
+	if k.spec.Linux.Resources == nil {
+		return nil
+	}
+	return k.group.ApplyDevices(k.spec.Linux.Resources) // not beside the child, which makes device nodes
 }
 
 // withoutCgroup compiles the plan again for a container that stays in the caller's cgroup.
@@ -255,7 +258,7 @@ func (k *creation) limits() error {
 	if k.group == nil || k.spec.Linux.Resources == nil {
 		return nil
 	}
-	return k.group.Apply(k.spec.Linux.Resources)
+	return k.group.ApplyLimits(k.spec.Linux.Resources)
 }
 
 func (k *creation) resources() *launch.Resources {
