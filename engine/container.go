@@ -148,12 +148,12 @@ func (e *Engine) load(id string) (*Container, error) {
 // end makes sure that nothing of the container runs any more, records the outcome or removes the container if it was to be
 // removed, and gives it up.
 func (c *Container) end(o Outcome) error {
-	if err := c.deleteFromRuntime(); err != nil {
-		c.own.Release() // the next command tries again
-		return err
-	}
 	if c.record.AutoRemove {
 		return c.discard()
+	}
+	if err := c.deleteFromRuntime(); err != nil {
+		c.own.Release()
+		return err
 	}
 	now := time.Now().UTC()
 	c.record.Finished, c.record.ExitCode, c.record.Error = &now, &o.Code, o.Error
@@ -171,6 +171,10 @@ func (c *Container) end(o Outcome) error {
 // discard removes the container and its name, and gives it up.
 func (c *Container) discard() error {
 	e := c.engine
+	if err := c.deleteFromRuntime(); err != nil {
+		c.own.Release() // the next command tries again
+		return err
+	}
 	link := e.path("names", c.record.Name)
 	if id, err := os.Readlink(link); err == nil && id == c.record.ID {
 		if err := os.Remove(link); err != nil {

@@ -4,7 +4,7 @@
 //
 //	ROOT/lock                    held for a moment while names and ids change
 //	ROOT/names/NAME              symbolic link to the container's id
-//	ROOT/running/ID              locked by the process that runs the container; exists as long as that one wants it to
+//	ROOT/running/ID              locked by the tare and the runtime that run the container; removed when it has ended
 //	ROOT/containers/ID/          everything of one container; container.json is its record
 //	ROOT/containers/.ID          a container that is being removed
 //	ROOT/layers/sha256/HEX/      an unpacked layer, by the digest of its uncompressed tar archive
@@ -12,7 +12,7 @@
 //	ROOT/images/HEX.json         what an image file held when it was last read, valid as long as that file is unchanged
 //
 // A process may be killed between any two system calls: the locks die with it, and the next command that takes them finds
-// what is half done by its name and removes it.
+// what is half done by its name and removes it. A container whose tare is killed runs on as long as its runtime does.
 package engine
 
 import (
@@ -142,7 +142,7 @@ func (e *Engine) sweepOne(id string) error {
 		c = &Container{engine: e, record: record{ID: id, Name: id[:min(12, len(id))]}}
 	}
 	c.own = held
-	return c.end(Outcome{Code: 137, Error: "the tare process that ran it was killed"})
+	return c.end(Outcome{Code: 137, Error: "tare was killed before it ended"})
 }
 
 // tryOwn takes the lock of the container id if nobody has it. The store's lock keeps it from catching a container between

@@ -107,15 +107,16 @@ func (c *Container) complaint() (string, error) {
 // startFailure turns a runtime's complaint into docker's exit status: 127 for a program that is not there, 126 for one that
 // cannot be run, 125 for all else. The texts are those of runc, crun and tare-runtime, which callers of runtimes rely on.
 func startFailure(complaint string) int {
+	complaint = strings.ToLower(complaint)
 	has := func(s string) bool { return strings.Contains(complaint, s) }
 	switch {
-	case has("executable file not found"):
+	case has("executable file") && has("not found"):
 		return 127
 	case !has("exec") || has("mount"):
 		return 125
 	case has("no such file or directory"):
 		return 127
-	case has("permission denied"), has("Permission denied"), has("exec format error"), has("Exec format error"), has("is a directory"):
+	case has("permission denied"), has("exec format error"), has("is a directory"), has("open executable: operation not permitted"):
 		return 126
 	}
 	return 125

@@ -187,10 +187,13 @@ func (c *Container) modelRoot(img *image) error {
 
 // invoke calls the runtime and waits. Without a terminal the runtime is a process group of its own, so that a Ctrl-C reaches
 // the container once, through us. With one it stays in ours: it has to be in the terminal's foreground to set it up.
+// The runtime holds the container's lock with us: if we are killed, the container is taken for running as long as the runtime
+// waits for it, and nobody cleans up what a runtime is still making.
 func (c *Container) invoke(sig *signals, o *RunOptions) (out Outcome, started bool, err error) {
 	cmd := c.command("run", "--bundle", c.path(), c.record.ID)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.ExtraFiles = []*os.File{c.own.File()}
 	if o.Interactive || o.Terminal {
 		cmd.Stdin = os.Stdin
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -104,15 +105,30 @@ func TestKilledBySignal(t *testing.T) {
 	if r.code != 139 {
 		t.Errorf("status of a killed child: %+v", r)
 	}
-	c, _ := s.up([]string{"--rm", "--name", "k"}, "sh", "-c", "echo up; sleep 1000")
-	c.cmd.Process.Signal(syscall.SIGKILL)
-	if r := c.wait(); r.code != -1 {
-		t.Errorf("tare after kill -9: %+v", r)
+	for _, runtimeToo := range []bool{false, true} {
+		c, _ := s.up([]string{"--rm", "--name", "k"}, "sh", "-c", "echo up; sleep 1000")
+		c.cmd.Process.Signal(syscall.SIGKILL)
+		if runtimeToo { // what is left is the container alone: the next command ends it
+			for _, p := range processesWith("--root\x00" + s.root + "/containers/") {
+				n, _ := strconv.Atoi(strings.Split(p, ":")[0])
+				syscall.Kill(n, syscall.SIGKILL)
+			}
+		}
+		if r := c.wait(); r.code != -1 {
+			t.Errorf("tare after kill -9: %+v", r)
+		}
+		if runtimeToo {
+			await(t, "the next command cleans up", func() bool { return strings.Count(s.do("ps", "-a").result().out, "\n") == 1 })
+		} else { // it runs on, and can be removed
+			if r := s.do("ps").result(); !strings.Contains(r.out, "running") {
+				t.Errorf("ps after kill -9 of tare run --rm: %s %s", r.out, r.err)
+			}
+			if r := s.do("rm", "-f", "k").result(); r.code != 0 {
+				t.Errorf("%+v", r)
+			}
+		}
+		s.empty()
 	}
-	if r := s.do("ps", "-a").result(); strings.Count(r.out, "\n") != 1 {
-		t.Errorf("ps after kill -9 of tare run --rm: %s %s", r.out, r.err)
-	}
-	s.empty()
 }
 
 // Interrupted while an image is unpacked, tare leaves nothing half done.

@@ -84,6 +84,10 @@ func stillNamed(f *os.File, path string) (bool, error) {
 	return os.SameFile(locked, named), nil
 }
 
+// File is the locked file, to be handed to a child process: the lock then holds until the child has closed it too. It stays
+// the lock's.
+func (l *Lock) File() *os.File { return l.file }
+
 // Release gives the lock up and leaves the file.
 func (l *Lock) Release() {
 	l.file.Close()
