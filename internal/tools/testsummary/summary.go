@@ -9,6 +9,9 @@ import (
 	"strings"
 )
 
+// maxOutput limits the lines that are shown of a test that did not end.
+const maxOutput = 300
+
 // event is one line of `go test -json`; see `go doc test2json`.
 type event struct {
 	Action, Package, Test, Output, ImportPath string
@@ -23,7 +26,7 @@ type summary struct {
 	output   map[key][]string // of tests that still run
 	parents  map[key]bool     // tests with subtests
 	failedIn map[key]bool     // tests with a failed subtest, packages with a failed test
-	running  map[string]bool  // packages
+	running  map[key]bool     // tests and packages that did not end yet
 	skips    map[string][]string
 	failures []string
 	builds   map[string][]string // output of the compiler, by import path
@@ -32,7 +35,7 @@ type summary struct {
 }
 
 func newSummary(w io.Writer) *summary {
-	return &summary{w: w, output: map[key][]string{}, parents: map[key]bool{}, failedIn: map[key]bool{}, running: map[string]bool{},
+	return &summary{w: w, output: map[key][]string{}, parents: map[key]bool{}, failedIn: map[key]bool{}, running: map[key]bool{},
 		skips: map[string][]string{}, builds: map[string][]string{}}
 }
 
@@ -59,8 +62,9 @@ func (s *summary) take(e event) {
 	case "build-fail":
 		fmt.Fprint(s.w, strings.Join(s.builds[e.ImportPath], ""))
 	case "start":
-		s.running[e.Package] = true
+		s.running[k] = true
 	case "run":
+		s.running[k] = true
 		for i := strings.LastIndexByte(e.Test, '/'); i >= 0; i = strings.LastIndexByte(e.Test[:i], '/') {
 			s.parents[key{e.Package, e.Test[:i]}] = true
 		}
@@ -69,6 +73,7 @@ func (s *summary) take(e event) {
 			s.output[k] = append(s.output[k], e.Output)
 		}
 	case "pass", "fail", "skip":
+		delete(s.running, k)
 		if e.Test == "" {
 			s.packageEnd(e)
 		} else {
@@ -101,8 +106,8 @@ func (s *summary) testEnd(k key, e event) {
 }
 
 func (s *summary) packageEnd(e event) {
-	delete(s.running, e.Package)
 	s.packages++
+	s.unended(e.Package)
 	out := s.output[key{e.Package, ""}]
 	switch {
 	case e.Action == "fail":
@@ -126,6 +131,25 @@ func (s *summary) packageEnd(e event) {
 	}
 }
 
+// unended fails the tests that were running when their package ended, which a crash or the time limit does, and writes
+// their output, where the stacks are.
+func (s *summary) unended(pkg string) {
+	for k := range s.running {
+		if k.pkg != pkg || k.test == "" {
+			continue
+		}
+		delete(s.running, k)
+		out := s.output[k]
+		fmt.Fprint(s.w, strings.Join(out[:min(len(out), maxOutput)], ""))
+		if s.parents[k] {
+			continue
+		}
+		s.failedIn[key{pkg, ""}] = true
+		s.failed++
+		s.failures = append(s.failures, short(pkg)+" "+k.test+" (did not end)")
+	}
+}
+
 // skipReason finds the text of t.Skip in the output of a test.
 func skipReason(output []string) string {
 	reason := "no reason given"
@@ -146,9 +170,12 @@ func skipReason(output []string) string {
 
 // finish writes what was skipped and what failed, then the counts, and reports whether all is well.
 func (s *summary) finish() bool {
-	for pkg := range s.running {
-		s.failed++
-		s.failures = append(s.failures, short(pkg)+" (did not end)")
+	for k := range s.running {
+		if k.test == "" {
+			s.unended(k.pkg)
+			s.failed++
+			s.failures = append(s.failures, short(k.pkg)+" (did not end)")
+		}
 	}
 	if len(s.skips) > 0 {
 		fmt.Fprintln(s.w, "\nskipped:")

@@ -29,6 +29,10 @@ not an event
 {"Action":"start","Package":"r"}
 {"Action":"fail","Package":"r","Elapsed":0}
 {"Action":"start","Package":"s"}
+{"Action":"run","Package":"s","Test":"TestHung"}
+{"Action":"output","Package":"s","Test":"TestHung","Output":"panic: test timed out\n"}
+{"Action":"fail","Package":"s","Elapsed":600}
+{"Action":"start","Package":"t"}
 `
 
 const report = `    a_test.go:7: want 1, got 2
@@ -37,6 +41,8 @@ not an event
 ok    q  0.0 s
 r.go:1:1: syntax error
 FAIL  r  0.0 s
+panic: test timed out
+FAIL  s  600.0 s
 
 skipped:
   1: needs podman (p TestB)
@@ -45,9 +51,10 @@ skipped:
 failed:
   p TestA/one
   r (the package)
-  s (did not end)
+  s TestHung (did not end)
+  t (did not end)
 
-1 passed, 3 failed, 2 skipped
+1 passed, 4 failed, 2 skipped
 `
 
 func TestSummary(t *testing.T) {
