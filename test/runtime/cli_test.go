@@ -59,7 +59,8 @@ func TestCommandLine(t *testing.T) {
 		h.Want(do("pause", b.ID), "", 0)
 		h.Want(do("resume", b.ID), "", 0)
 		h.Want(do("kill", "--all", b.ID, "9"), "", 0)
-		h.Await("stopped", func() bool { h.ReapOrphans(); return h.State(b.ID).Status == "stopped" })
+		h.Cleanup(h.ReapOrphans())
+		h.AwaitStatus(b.ID, "stopped")
 		h.Want(do("delete", b.ID), "", 0)
 	})
 	row(t, "CLI log as JSON", func(h *H) {
@@ -223,6 +224,7 @@ func TestFeatures(t *testing.T) {
 			case o == "remount":
 				b.Edit(mnt("/t", "tmpfs", "t"), mnt("/t", "tmpfs", "t", o))
 			case strings.HasSuffix(o, "idmap"):
+				rootfsOf(100000)(h, b)
 				b.Edit(userns, idMaps(100000, 65536), mnt("/t", "none", h.TempDir(), "bind", o))
 			default:
 				b.Edit(mnt("/t", "tmpfs", "t", o))

@@ -156,6 +156,7 @@ func (h *H) NoLeak(when string) {
 }
 
 func (h *H) finish() {
+	stop := h.ReapOrphans()
 	for _, id := range h.ids {
 		if _, err := os.Stat(filepath.Join(h.Root, id)); err == nil {
 			if r := h.Do(Cmd{Args: []string{"delete", "-f", id}}); r.Code != 0 {
@@ -163,6 +164,7 @@ func (h *H) finish() {
 			}
 		}
 	}
+	stop()
 	for i := len(h.cleanups) - 1; i >= 0; i-- {
 		h.cleanups[i]()
 	}

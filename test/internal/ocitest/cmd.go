@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -39,7 +40,11 @@ type Result struct {
 	errFile        string
 }
 
-var cmdCount atomic.Int64
+var (
+	cmdCount atomic.Int64
+	callsMu  sync.Mutex       // held while a call starts, so that the reaper knows it before it can end
+	calls    = map[int]bool{} // pids of calls of the runtime that are not waited for yet
+)
 
 // Do calls the runtime and waits for it (not for what it left running, which keeps the output files open).
 func (h *H) Do(c Cmd) Result {
@@ -79,7 +84,11 @@ func (h *H) Start(c Cmd) (Result, func() Result) {
 	closeFiles, err := h.stdio(cmd, c, r)
 	defer closeFiles()
 	if err == nil {
-		err = cmd.Start()
+		callsMu.Lock()
+		if err = cmd.Start(); err == nil {
+			calls[cmd.Process.Pid] = true
+		}
+		callsMu.Unlock()
 	}
 	if err != nil {
 		cancel()
@@ -89,6 +98,9 @@ func (h *H) Start(c Cmd) (Result, func() Result) {
 	return r, func() Result {
 		defer cancel()
 		err := cmd.Wait()
+		callsMu.Lock()
+		delete(calls, cmd.Process.Pid)
+		callsMu.Unlock()
 		if ctx.Err() != nil {
 			h.Errorf("%s did not end in %s and was killed", strings.Join(c.Args, " "), timeout)
 		}
@@ -269,6 +281,27 @@ func (h *H) Signal(id string, sig syscall.Signal) {
 	h.Fatalf("no foreground run of %s", id)
 }
 
-// ReapOrphans waits, beside the case, for every dead child that the runtime left to the suite: as conmon and the shims of
-// containerd do. No call of the runtime may be under way.
-func (h *H) ReapOrphans() { reapOnce() }
+// ReapOrphans waits for dead children that the runtime left to the suite, as conmon and the shims of containerd do, until stop
+// is called. While it does nothing but Do may start processes. Without it a container cannot be deleted while a zombie of an
+// exec is in its process namespace.
+func (h *H) ReapOrphans() (stop func()) {
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			callsMu.Lock()
+			for pid := range processes() {
+				if !calls[pid] {
+					syscall.Wait4(pid, nil, syscall.WNOHANG, nil)
+				}
+			}
+			callsMu.Unlock()
+			select {
+			case <-done:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	}()
+	return func() { close(done); <-ended }
+}
