@@ -121,11 +121,11 @@ func TestExecProcess(t *testing.T) {
 	row(t, "X process file", func(h *H) {
 		b := h.Bundle().Args("sleep", "60").Edit(`process.env+=["INHERITED=1"]`)
 		h.Up(b)
-		p := specs.Process{Args: []string{"sh", "-c", "echo $A$INHERITED; id -u; id -g; pwd; umask; ulimit -n; grep -E 'Cap(Eff|Bnd)|NoNew' /proc/self/status | tr -s '\\t' ' '"},
+		p := specs.Process{Args: []string{"sh", "-c", "echo $A$INHERITED; id -u; id -g; pwd; umask; ulimit -s; grep -E 'Cap(Eff|Bnd)|NoNew' /proc/self/status | tr -s '\\t' ' '"},
 			Env: []string{"A=1", "PATH=/bin"}, Cwd: "/etc", User: specs.User{UID: 5, GID: 6}, NoNewPrivileges: true,
-			Rlimits:      []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 33, Hard: 44}},
+			Rlimits:      []specs.POSIXRlimit{{Type: "RLIMIT_STACK", Soft: 4 << 20, Hard: 8 << 20}},
 			Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL"}}}
-		h.Want(h.RT("exec", "--process", processFile(h, p), b.ID), "1\n5\n6\n/etc\n0022\n33\nCapEff: 0000000000000000\nCapBnd: 0000000000000020\nNoNewPrivs: 1", 0)
+		h.Want(h.RT("exec", "--process", processFile(h, p), b.ID), "1\n5\n6\n/etc\n0022\n4096\nCapEff: 0000000000000000\nCapBnd: 0000000000000020\nNoNewPrivs: 1", 0)
 	})
 	row(t, "X process file that is not there or bad", func(h *H) {
 		b := h.Bundle().Args("sleep", "60")
