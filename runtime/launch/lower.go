@@ -74,7 +74,8 @@ func (p *program) root(o plan.Root) {
 	p.sysTo(slotRoot, unix.SYS_OPEN_TREE, cwd, p.str(o.Path), val(unix.OPEN_TREE_CLONE|unix.O_CLOEXEC|unix.AT_RECURSIVE))
 	// The clone of a shared mount is its peer: what is mounted inside would appear in the host's tree too.
 	p.setattr(slotRoot, unix.AT_RECURSIVE, unix.MountAttr{Propagation: unix.MS_SLAVE})
-	p.sys(unix.SYS_MOVE_MOUNT, fd(slotRoot), p.str(""), cwd, p.str(o.Path), val(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	p.sys(unix.SYS_MOVE_MOUNT, fd(slotRoot), p.str(""), cwd, p.str(o.Path),
+		val(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS))
 }
 
 func (p *program) mount(o plan.Mount) {
@@ -93,7 +94,12 @@ func (p *program) mount(o plan.Mount) {
 		mount = p.slot(0)
 		p.named[o.Name] = mount
 	}
-	made := p.sysTo(mount, unix.SYS_FSMOUNT, fd(slotT0), val(unix.FSMOUNT_CLOEXEC), val(o.Attr.Set))
+	attr, later := o.Attr.Set, uint64(0)
+	if o.TakeMode || o.CopyUp {
+		later = attr & unix.MOUNT_ATTR_RDONLY
+		attr &^= later
+	}
+	made := p.sysTo(mount, unix.SYS_FSMOUNT, fd(slotT0), val(unix.FSMOUNT_CLOEXEC), val(attr))
 	p.close(slotT0)
 	if o.MayBindSys {
 		over := p.do(doJump, noSlot)
@@ -111,9 +117,9 @@ func (p *program) mount(o plan.Mount) {
 	}
 	if o.CopyUp {
 		p.copyUp(mount)
-		if o.Attr.Set&unix.MOUNT_ATTR_RDONLY != 0 {
-			p.setattr(mount, 0, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
-		}
+	}
+	if later != 0 {
+		p.setattr(mount, 0, unix.MountAttr{Attr_set: later})
 	}
 	p.attributes(mount, o.Attr, false)
 	p.move(mount, slotT2)

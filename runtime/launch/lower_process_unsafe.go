@@ -31,10 +31,16 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		if o.Flags != 0 {
 			p.sys(unix.SYS_SETNS, fd(slotPIDFD), val(o.Flags))
 		}
-		p.sysTo(slotRoot, unix.SYS_OPENAT, cwd, p.str("/"), val(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), val(0))
+		p.openRoot()
 	case plan.CloneChild:
 		args := cloneArgs{flags: o.Flags | unix.CLONE_PARENT}
+		if o.Hide {
+			p.closeBut(3+o.Keep, p.slots[slotSync])
+		}
 		p.do(doClone, noSlot, put(p.mem, args), unsafe.Sizeof(args))
+		if o.Hide {
+			p.openRoot()
+		}
 	case plan.BecomeRoot:
 		p.becomeRoot(o)
 	case plan.TimeOffsets:
@@ -49,6 +55,11 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		return p.lowerProcess(op)
 	}
 	return nil
+}
+
+// openRoot opens the root of the container that the process has joined.
+func (p *program) openRoot() {
+	p.sysTo(slotRoot, unix.SYS_OPENAT, cwd, p.str("/"), val(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), val(0))
 }
 
 // undumpable hides the child's memory and descriptors from processes of the container that it is about to share a pid namespace
@@ -172,6 +183,9 @@ func (p *program) lowerUser(op plan.Op) error {
 		p.setUser(o)
 	case plan.Capabilities:
 		p.capabilities(o)
+	case plan.Home:
+		p.res.home = uintptr(p.mem.alloc(homeMax))
+		p.do(doHome, noSlot, slotRoot, p.res.home, uintptr(o.UID), p.mem.str("etc/passwd"), p.mem.bytes(make([]byte, pathMax)))
 	case plan.Umask:
 		p.sys(unix.SYS_UMASK, val(o.Mask))
 	case plan.OwnStdio:
@@ -196,11 +210,23 @@ func (p *program) lowerUser(op plan.Op) error {
 		if o.Path != "" {
 			p.res.paths = p.mem.words([]uintptr{p.mem.str(o.Path)})
 		}
-		p.code[p.do(doExec, noSlot, p.res.paths, p.mem.strings(o.Args), p.mem.strings(o.Env))].value = valueExec
+		p.code[p.do(doExec, noSlot, p.res.paths, p.mem.strings(o.Args), p.environ(o.Env))].value = valueExec
 	default:
 		return errLower(op)
 	}
 	return nil
+}
+
+// environ makes the environment's vector, with room for HOME where the child looks it up.
+func (p *program) environ(env []string) uintptr {
+	w := make([]uintptr, 0, len(env)+2)
+	for _, e := range env {
+		w = append(w, p.mem.str(e))
+	}
+	if p.res.home != 0 {
+		w = append(w, p.res.home)
+	}
+	return p.mem.words(append(w, 0))
 }
 
 func (p *program) setUser(o plan.SetUser) {
@@ -259,20 +285,19 @@ func (p *program) chdir(o plan.Chdir) {
 	}
 }
 
-// closeOthers closes everything but the standard streams, what is passed on and the listening socket: the child waits perhaps
-// for days, and copies of the parent's descriptors would keep locks and files busy.
-func (p *program) closeOthers() {
-	listen := p.res.Listen.Fd()
-	if first := uintptr(p.first); first < listen {
-		p.sys(unix.SYS_CLOSE_RANGE, val(first), val(listen-1), val(0))
+// closeBut closes every descriptor from first on but one.
+func (p *program) closeBut(first int, keep uintptr) {
+	if uintptr(first) < keep {
+		p.sys(unix.SYS_CLOSE_RANGE, val(first), val(keep-1), val(0))
 	}
-	p.sys(unix.SYS_CLOSE_RANGE, val(listen+1), val(^uint32(0)), val(0))
+	p.sys(unix.SYS_CLOSE_RANGE, val(keep+1), val(^uint32(0)), val(0))
 }
 
 // waitStart forgets what the child has of its parent's memory and waits for start. A caller that goes away without a word
 // changes nothing.
 func (p *program) waitStart() {
-	p.closeOthers()
+	// The child waits perhaps for days: copies of the parent's descriptors would keep locks and files busy.
+	p.closeBut(p.first, p.res.Listen.Fd())
 	for _, r := range p.res.forget {
 		p.ignore(p.sys(unix.SYS_MADVISE, val(r[0]), val(r[1]-r[0]), val(unix.MADV_DONTNEED)), unix.EINVAL, unix.ENOMEM, unix.EBUSY)
 	}

@@ -31,6 +31,7 @@ type Resources struct {
 	opened []*os.File
 	trees  []int // slots of prepared mounts
 	paths  uintptr
+	home   uintptr // HOME=… once the child has looked it up; 0: the environment has one
 	forget [][2]uintptr
 }
 
@@ -73,24 +74,6 @@ type Child struct {
 
 // Start lowers the plan, clones and lets the child run to its first wait. On an error no process is left.
 func Start(p *plan.Plan, res *Resources) (*Child, error) {
-	for _, op := range p.Thread {
-		if _, ok := op.(plan.Join); !ok {
-			continue
-		}
-		// The namespaces of a thread that was moved are not the runtime's any more: it ends with its goroutine.
-		type result struct {
-			c   *Child
-			err error
-		}
-		done := make(chan result)
-		go func() {
-			runtime.LockOSThread()
-			c, err := start(p, res)
-			done <- result{c, err}
-		}()
-		r := <-done
-		return r.c, r.err
-	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	return start(p, res)

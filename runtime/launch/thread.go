@@ -10,17 +10,13 @@ import (
 	"github.com/tare-oci/tare/runtime/plan"
 )
 
-// onThread runs the plan's first part on the calling, locked thread.
+// onThread runs the plan's first part, in the parent.
 func onThread(p *plan.Plan, res *Resources, prog *program) error {
 	for _, op := range p.Thread {
 		var err error
 		switch o := op.(type) {
 		case plan.OpenTree:
 			err = openTree(o, res, prog)
-		case plan.JoinProcess:
-			err = unix.Setns(int(res.Process.Fd()), int(o.Flags))
-		case plan.Join:
-			err = joinThread(o, res)
 		default:
 			err = errLower(op)
 		}
@@ -36,20 +32,6 @@ func threadHint(op plan.Op, err error) string {
 		return hint(op, errno)
 	}
 	return ""
-}
-
-func joinThread(o plan.Join, res *Resources) error {
-	f, err := res.open(o.Path)
-	if err != nil {
-		return err
-	}
-	if o.Flag == plan.NewMount {
-		// A thread that shares its root and working directory with others may not change its mount namespace.
-		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			return err
-		}
-	}
-	return unix.Setns(int(f.Fd()), int(o.Flag))
 }
 
 // openTree opens a bind source with the runtime's rights and gives it its id mapping.

@@ -76,6 +76,10 @@ func (k *creation) make(ctx context.Context, wait bool) (err error) {
 			return err
 		}
 	}
+	// Before the child: it makes its device nodes when all rules are there, not some.
+	if err := k.limits(); err != nil {
+		return err
+	}
 	if k.child, err = launch.Start(k.plan, k.resources()); err != nil {
 		return err
 	}
@@ -94,9 +98,6 @@ func (k *creation) bringUp(ctx context.Context, wait bool) error {
 	k.c.Init = init
 	if !k.hasCreateHooks() && !wait {
 		k.c.Creating = false // there is nobody before the program runs who could tell the difference
-	}
-	if err := k.limits(); err != nil {
-		return err
 	}
 	if err := k.c.Save(); err != nil {
 		return err
@@ -255,7 +256,7 @@ func asksLimits(res *specs.LinuxResources) bool {
 }
 
 func (k *creation) limits() error {
-	if k.group == nil || k.spec.Linux.Resources == nil {
+	if k.group == nil {
 		return nil
 	}
 	return k.group.ApplyLimits(k.spec.Linux.Resources)

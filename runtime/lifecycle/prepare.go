@@ -5,12 +5,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/internal/nofile"
 	"github.com/tare-oci/tare/internal/sys/caps"
+	"github.com/tare-oci/tare/internal/sys/descriptor"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/plan"
@@ -46,7 +48,10 @@ func (r *Runtime) prepare(o *CreateOptions, waitStart bool) (*prepared, error) {
 		return nil, err
 	}
 	if p.spec.Process != nil {
-		fds, env := passed(o.PreserveFDs)
+		fds, env, err := passed(o.PreserveFDs)
+		if err != nil {
+			return nil, err
+		}
 		p.spec.Process.Env = append(p.spec.Process.Env, env...)
 		o.PreserveFDs = fds
 	}
@@ -70,17 +75,23 @@ func (p *prepared) compile() (err error) {
 }
 
 // passed adds socket activation to the number of inherited descriptors: sd_listen_fds(3), with the pid that the container's
-// process has in its own namespace.
-func passed(preserve int) (int, []string) {
-	n := 0
-	if _, err := fmt.Sscanf(os.Getenv("LISTEN_FDS"), "%d", &n); err != nil || n <= 0 || n > 1<<16 {
-		return preserve, nil
+// process has in its own namespace. All of them must be open: else one of this process's own would take the place.
+func passed(preserve int) (int, []string, error) {
+	var env []string
+	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
+	if err == nil && n > 0 && n < 1<<16 {
+		preserve += n
+		env = []string{"LISTEN_FDS=" + strconv.Itoa(n), "LISTEN_PID=1"}
+		if names := os.Getenv("LISTEN_FDNAMES"); names != "" {
+			env = append(env, "LISTEN_FDNAMES="+names)
+		}
 	}
-	env := []string{fmt.Sprintf("LISTEN_FDS=%d", n), "LISTEN_PID=1"}
-	if names := os.Getenv("LISTEN_FDNAMES"); names != "" {
-		env = append(env, "LISTEN_FDNAMES="+names)
+	for fd := 3; fd < 3+preserve; fd++ {
+		if !descriptor.Inherited(fd) {
+			return 0, nil, fmt.Errorf("pass %d descriptors on: descriptor %d is not open", preserve, fd)
+		}
 	}
-	return preserve + n, env
+	return preserve, env, nil
 }
 
 // hasCreateHooks tells whether the child must stop for hooks once its mounts are made.

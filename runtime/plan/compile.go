@@ -167,77 +167,53 @@ var nsOrder = []specs.LinuxNamespaceType{specs.UserNamespace, specs.IPCNamespace
 func (c *compiler) enter() error {
 	// The cgroup namespace's root is the cgroup at the moment of unshare: it must come after the child joined its cgroup.
 	cloneFlags := c.newFlags &^ (NewCgroup | NewTime)
-	outer := c.joined["user"] != "" || c.newFlags&NewTime != 0 || (c.host.Rootless && c.joined["pid"] != "")
-	var first []Op // in the process that joins
-	for _, t := range nsOrder {
-		p := c.joined[string(t)]
-		if p == "" {
-			continue
-		}
-		join := Join{Type: string(t), Flag: NamespaceFlag(t), Path: p}
-		switch {
-		case outer:
-			first = append(first, join)
-		case t == specs.PIDNamespace || c.newFlags&NewUser != 0:
-			c.plan.Thread = append(c.plan.Thread, join) // the child would lack the right, or only its children would be in it
-		default:
-			first = append(first, join)
-		}
-	}
-	var cgroups []Op
+	var cgroups, joins []Op
 	for i, name := range c.host.Cgroups {
 		cgroups = append(cgroups, JoinCgroup{Name: name, Index: i})
 	}
-	if outer {
-		return c.enterByOuter(first, cgroups, cloneFlags)
+	for _, t := range nsOrder {
+		if p := c.joined[string(t)]; p != "" {
+			joins = append(joins, Join{Type: string(t), Flag: NamespaceFlag(t), Path: p})
+		}
 	}
-	c.plan.Flags = cloneFlags
-	c.add(cgroups...)
+	// An intermediate process is needed where what the child creates must belong to a joined user namespace, where only
+	// children enter (pid, time), and where the child, in its new user namespace, would lack the right to join.
+	if c.joined["user"] != "" || c.joined["pid"] != "" || c.newFlags&NewTime != 0 || len(joins) > 0 && c.newFlags&NewUser != 0 {
+		c.enterByOuter(cgroups, joins, cloneFlags)
+	} else {
+		c.plan.Flags = cloneFlags
+		c.add(cgroups...)
+	}
 	if c.newFlags&NewUser != 0 {
-		c.mapIDs()
-		c.add(Wait{"the id mappings are written"}, BecomeRoot{KeepGroups: c.keepGroups()})
+		c.plan.Beside = append(c.plan.Beside, MapIDs{UID: c.linux.UIDMappings, GID: c.linux.GIDMappings, Helper: c.host.IDMapHelpers})
+		c.add(Wait{"the id mappings are written"}, BecomeRoot{KeepGroups: c.host.Rootless && !c.host.IDMapHelpers})
 	}
-	c.add(first...)
+	if len(c.plan.Outer) == 0 {
+		c.add(joins...)
+	}
 	if c.newFlags&NewCgroup != 0 {
 		c.add(Unshare{NewCgroup})
 	}
 	return nil
 }
 
-// enterByOuter uses an intermediate process: namespaces created after the user namespace was joined belong to it, and the
-// offsets of a time namespace are set before anybody is in it.
-func (c *compiler) enterByOuter(joins, cgroups []Op, cloneFlags uint64) error {
+// enterByOuter lets an intermediate process join and clone the child.
+func (c *compiler) enterByOuter(cgroups, joins []Op, cloneFlags uint64) {
 	out := append([]Op{}, cgroups...)
-	first := joins
-	if len(first) > 0 {
-		if j := first[0].(Join); j.Flag == NewUser {
-			out = append(out, j, BecomeRoot{KeepGroups: c.keepGroups()})
-			first = first[1:]
+	for _, op := range joins {
+		out = append(out, op)
+		if op.(Join).Flag == NewUser {
+			out = append(out, BecomeRoot{KeepGroups: c.host.Rootless && !c.host.IDMapHelpers})
 		}
 	}
-	if c.newFlags&NewUser != 0 {
-		return fmt.Errorf("linux.namespaces: a new time namespace together with a new user namespace is not supported yet")
-	}
-	out = append(out, first...)
 	if c.newFlags&NewTime != 0 {
 		out = append(out, Unshare{NewTime})
 		if len(c.linux.TimeOffsets) > 0 {
 			out = append(out, TimeOffsets{c.linux.TimeOffsets})
 		}
 	}
-	c.plan.Outer = append(out, CloneChild{cloneFlags})
-	if c.newFlags&NewCgroup != 0 {
-		c.add(Unshare{NewCgroup})
-	}
-	return nil
+	c.plan.Outer = append(out, CloneChild{Flags: cloneFlags})
 }
-
-func (c *compiler) mapIDs() {
-	c.plan.Beside = append(c.plan.Beside, MapIDs{UID: c.linux.UIDMappings, GID: c.linux.GIDMappings, Helper: c.host.IDMapHelpers})
-}
-
-// keepGroups: without privileges the kernel allows a single gid only after setgroups(2) was denied for good.
-func (c *compiler) keepGroups() bool { return c.host.Rootless }
 
 // rootfs opens the root and sets how mounts propagate.
 func (c *compiler) rootfs() error {

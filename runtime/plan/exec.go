@@ -31,19 +31,14 @@ func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
 	for i, name := range host.Cgroups {
 		cgroups = append(cgroups, JoinCgroup{Name: name, Index: i})
 	}
-	rest := in.Namespaces &^ NewPID
-	switch {
-	case in.Namespaces&NewPID == 0:
+	if in.Namespaces&(NewPID|NewTime) != 0 {
+		// Only children enter these. Until then nobody in the container sees the process.
+		outer := append(append([]Op{}, c.plan.Child...), cgroups...)
+		c.plan.Child = nil
+		c.plan.Outer = append(outer, JoinProcess{in.Namespaces}, CloneChild{Hide: true, Keep: opts.PassedFDs})
+	} else {
 		c.add(cgroups...)
-		c.add(JoinProcess{rest})
-	case host.Rootless || in.Namespaces&NewTime != 0:
-		// The right to join the pid namespace comes with the user namespace only; and a time namespace is entered by
-		// children, like a pid namespace.
-		c.plan.Outer = append(append([]Op{}, cgroups...), JoinProcess{in.Namespaces}, CloneChild{})
-	default:
-		c.plan.Thread = append(c.plan.Thread, JoinProcess{NewPID})
-		c.add(cgroups...)
-		c.add(JoinProcess{rest})
+		c.add(JoinProcess{in.Namespaces})
 	}
 	if c.userns {
 		c.add(BecomeRoot{KeepGroups: host.Rootless && !host.IDMapHelpers})

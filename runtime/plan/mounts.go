@@ -98,7 +98,7 @@ func (c *compiler) fsMount(m *specs.Mount, dest string, o parsedOptions) error {
 		op.Attr.Set &^= attrReadOnly
 		op.Name = "/dev"
 		c.devRO = true
-	} else if op.Attr.Set&attrReadOnly != 0 && !op.CopyUp {
+	} else if op.Attr.Set&attrReadOnly != 0 && m.Type != "tmpfs" { // the root of a new tmpfs is changed once more
 		op.Data = append([]string{"ro"}, op.Data...)
 	}
 	c.add(op)

@@ -79,7 +79,14 @@ func (o JoinProcess) What() string {
 }
 
 // CloneChild is the last step of an intermediate process.
-type CloneChild struct{ Flags uint64 }
+type CloneChild struct {
+	Flags uint64
+	// Hide closes all descriptors but the passed ones before: the child appears among processes of the container, and
+	// one that may trace could take them (CVE-2016-9962).
+	Hide bool
+	// Keep is the number of descriptors after the standard streams that are passed on.
+	Keep int
+}
 
 // What implements Op.
 func (o CloneChild) What() string { return "clone the child with " + FlagNames(o.Flags) }
@@ -174,6 +181,12 @@ type Bind struct {
 
 // What implements Op.
 func (o Bind) What() string { return "bind " + o.Source + " on " + o.Dest }
+
+// Home sets HOME from the container's /etc/passwd, when the environment has none.
+type Home struct{ UID uint32 }
+
+// What implements Op.
+func (o Home) What() string { return fmt.Sprintf("look up the home directory of user %d", o.UID) }
 
 // OpenTree is the parent's half of a Bind: the source is opened, with its id mapping, before the clone.
 type OpenTree struct {

@@ -57,6 +57,12 @@ func (c *compiler) become(p *specs.Process) error {
 		return fmt.Errorf("process.cwd: %q is not absolute", cwd)
 	}
 	c.labels(p)
+	env := c.environ(p)
+	if !hasKey(env, "HOME") {
+		c.add(Home{p.User.UID})
+	}
+	// The limits come while the child has still the ids of the runtime, which is what lets the runtime set them.
+	c.add(Wait{ForLimits})
 	if p.NoNewPrivileges {
 		c.add(NoNewPrivileges{})
 	} else if filter != nil {
@@ -65,12 +71,11 @@ func (c *compiler) become(p *specs.Process) error {
 	if err := c.user(p); err != nil {
 		return err
 	}
-	env := c.environ(p)
 	find, err := findProgram(p.Args, env)
 	if err != nil {
 		return err
 	}
-	c.add(find, CloseOnExec{3 + c.opts.PassedFDs}, Wait{ForLimits})
+	c.add(find, CloseOnExec{3 + c.opts.PassedFDs})
 	if c.opts.WaitStart {
 		c.add(Tell{StageCreated}, WaitStart{})
 	}
