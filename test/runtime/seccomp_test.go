@@ -188,7 +188,7 @@ func TestSeccompProfile(t *testing.T) {
 func agent(h *H, l *net.UnixListener, errnum int32) <-chan string {
 	got := make(chan string, 1)
 	go func() {
-		l.SetDeadline(time.Now().Add(10 * time.Second))
+		l.SetDeadline(time.Now().Add(5 * time.Second))
 		c, err := l.AcceptUnix()
 		if err != nil {
 			got <- err.Error()
