@@ -76,9 +76,6 @@ func (e *Engine) create(r record) (*Container, error) {
 	if err != nil {
 		return nil, err
 	}
-	if r.Name == "" {
-		r.Name = id[:12]
-	}
 	r.ID, r.Created, r.Boot = id, time.Now().UTC(), bootID()
 	c := &Container{engine: e, record: r}
 	store, err := e.lock()
@@ -98,13 +95,15 @@ func (e *Engine) create(r record) (*Container, error) {
 	return c, nil
 }
 
-// register writes the record and the name, under the store's lock.
+// register makes the directory and reserves the name, under the store's lock. There is no record before there is something
+// to tell: a container without one has never run.
 func (c *Container) register() error {
 	if err := os.Mkdir(c.path(), 0o700); err != nil {
 		return err
 	}
-	if err := c.save(atomicfile.NoSync); err != nil {
-		return err
+	if c.record.Name == "" { // the beginning of the id, which needs no reservation
+		c.record.Name = c.record.ID[:12]
+		return nil
 	}
 	link := c.engine.path("names", c.record.Name)
 	if id, err := os.Readlink(link); err == nil {
@@ -291,18 +290,17 @@ func (e *Engine) Remove(ref string, force bool) error {
 // takeOver kills a running container and waits until the process that ran it has recorded its end. A container that is only
 // being made is killed as soon as it runs.
 func (e *Engine) takeOver(id string) (*flock.Lock, error) {
-	c, err := e.load(id)
-	if err != nil {
-		return nil, err
-	}
 	for start := time.Now(); ; time.Sleep(20 * time.Millisecond) {
-		killErr := c.kill()
+		c, killErr := e.load(id)
+		if killErr == nil {
+			killErr = c.kill()
+		}
 		own, err := e.tryOwn(id)
 		if !errors.Is(err, flock.ErrHeld) {
 			return own, err
 		}
 		if time.Since(start) > 20*time.Second {
-			return nil, fmt.Errorf("container %s does not end: %w", c.record.Name, errors.Join(killErr, err))
+			return nil, fmt.Errorf("container %.12s does not end: %w", id, errors.Join(killErr, err))
 		}
 	}
 }

@@ -22,6 +22,9 @@ func newEngine(t *testing.T) *Engine {
 func mustCreate(t *testing.T, e *Engine, r record) *Container {
 	t.Helper()
 	c, err := e.create(r)
+	if err == nil {
+		err = c.save()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,9 +30,6 @@ func (c *Container) etcFiles(root *os.File, o *RunOptions) ([]specs.Mount, error
 			return nil, err
 		}
 	}
-	if err := os.Mkdir(c.path("etc"), 0o755); err != nil {
-		return nil, err
-	}
 	options := []string{"rbind", "rprivate"}
 	if o.ReadOnly {
 		options = append(options, "ro")
@@ -43,13 +40,13 @@ func (c *Container) etcFiles(root *os.File, o *RunOptions) ([]specs.Mount, error
 		if !ok || covered(o.Volumes, "/etc/"+name) {
 			continue
 		}
-		if err := os.WriteFile(c.path("etc", name), data, 0o644); err != nil { //nolint:gosec // every user in the container reads it
+		if err := os.WriteFile(c.path(name), data, 0o644); err != nil { //nolint:gosec // every user in the container reads it
 			return nil, err
 		}
-		if err := os.Chmod(c.path("etc", name), 0o644); err != nil {
+		if err := os.Chmod(c.path(name), 0o644); err != nil {
 			return nil, err
 		}
-		mounts = append(mounts, specs.Mount{Destination: "/etc/" + name, Type: "bind", Source: c.path("etc", name), Options: options})
+		mounts = append(mounts, specs.Mount{Destination: "/etc/" + name, Type: "bind", Source: c.path(name), Options: options})
 	}
 	return mounts, nil
 }

@@ -48,23 +48,19 @@ func suite(m *testing.M) int {
 	return m.Run()
 }
 
-// build builds the binaries from the tree that this test is in.
+// build builds the binaries of the tree that this test is in, as users build them.
 func build() error {
-	bin := filepath.Join(suiteDir, "bin")
-	other := os.Getenv("TARE_TEST_RUNTIME")
-	for _, name := range []string{"tare", "tare-runtime"} {
-		if name == "tare-runtime" && other != "" {
-			continue
-		}
-		cmd := exec.Command("go", "build", "-o", filepath.Join(bin, name), "./cmd/"+name)
-		cmd.Dir = "../.."
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", name, err, out)
-		}
+	cmd := exec.Command("make", "-s", "build")
+	cmd.Dir = "../.."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("make build: %w\n%s", err, out)
 	}
-	tare = filepath.Join(bin, "tare")
-	runtimePath = filepath.Join(bin, "tare-runtime")
+	bin, err := filepath.Abs("../../bin")
+	if err != nil {
+		return err
+	}
+	tare, runtimePath = filepath.Join(bin, "tare"), filepath.Join(bin, "tare-runtime")
+	other := os.Getenv("TARE_TEST_RUNTIME")
 	if other != "" {
 		path, err := exec.LookPath(other)
 		if err != nil {
