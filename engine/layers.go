@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
@@ -226,30 +227,43 @@ func readLayerInfo(path string) (layerInfo, error) {
 	return info, nil
 }
 
-// sweepLayers removes what killed processes left half unpacked.
+// sweepLayers removes what killed processes left half unpacked, or half written in ROOT/images.
 func (e *Engine) sweepLayers() error {
-	for _, pattern := range []string{"layers/*/*.part", "layers/chain/*/*.part"} {
-		parts, err := filepath.Glob(e.path(pattern))
+	for _, pattern := range []string{"layers/*/*.lock", "layers/chain/*/*.lock"} {
+		locks, err := filepath.Glob(e.path(pattern))
 		if err != nil {
 			return err
 		}
-		for _, part := range parts {
-			name := strings.TrimSuffix(part, ".part") + ".lock"
-			lock, err := flock.Try(name)
-			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrHeld) {
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			err = removeTree(part)
-			if e := lock.Remove(); err == nil {
-				err = e
-			}
-			if err != nil {
+		for _, name := range locks {
+			if err := sweepLayer(name); err != nil {
 				return err
 			}
 		}
 	}
+	entries, err := os.ReadDir(e.path("images"))
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		info, err := entry.Info()
+		if err != nil || !strings.HasPrefix(entry.Name(), ".") || time.Since(info.ModTime()) < time.Minute {
+			continue // complete, gone, or being written
+		}
+		if err := os.Remove(e.path("images", entry.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
 	return nil
+}
+
+func sweepLayer(lockName string) error {
+	lock, err := flock.Try(lockName)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, flock.ErrHeld) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = removeTree(strings.TrimSuffix(lockName, ".lock") + ".part")
+	return errors.Join(err, lock.Remove())
 }

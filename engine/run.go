@@ -190,7 +190,7 @@ func (c *Container) modelRoot(img *image) error {
 // The runtime holds the container's lock with us: if we are killed, the container is taken for running as long as the runtime
 // waits for it, and nobody cleans up what a runtime is still making.
 func (c *Container) invoke(sig *signals, o *RunOptions) (out Outcome, started bool, err error) {
-	cmd := c.command("run", "--bundle", c.path(), c.record.ID)
+	cmd := c.command("run", "--bundle", c.path(), "--pid-file", c.path("pid"), c.record.ID)
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{c.own.File()}
@@ -235,7 +235,12 @@ func (c *Container) judge(state *os.ProcessState, said *bytes.Buffer, captured b
 		}
 		return out, true, err
 	}
-	return Outcome{Code: startFailure(msg), Error: msg}, false, &RuntimeError{Message: msg, Told: !captured}
+	told := &RuntimeError{Message: msg, Told: !captured}
+	code := startFailure(msg)
+	if _, err := os.Lstat(c.path("pid")); err == nil && code == 125 {
+		return out, true, told // the process ran: the runtime complains about something that came later
+	}
+	return Outcome{Code: code, Error: msg}, false, told
 }
 
 // A RuntimeError is a runtime's own sentence about why it did not start a process.

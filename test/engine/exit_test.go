@@ -2,6 +2,7 @@ package engine
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -156,5 +157,67 @@ func TestInterruptedUnpack(t *testing.T) {
 	s.empty()
 	if layers, _ := filepath.Glob(filepath.Join(s.root, "layers/sha256/*")); len(layers) != 0 {
 		t.Errorf("left: %v", layers)
+	}
+}
+
+// A runtime that complains after the process ran must not make tare throw the container's files away.
+func TestLateComplaint(t *testing.T) {
+	s := newStore(t)
+	s.runtime = filepath.Join(t.TempDir(), "runtime")
+	script := `#!/bin/sh
+while [ $# -gt 0 ]; do
+	case $1 in --log) log=$2 ;; --pid-file) pid=$2 ;; esac
+	shift
+done
+[ -z "$PIDFILE" ] || echo -n 1 >$pid
+echo '{"level":"error","msg":"something went wrong","time":"2026-01-01T00:00:00Z"}' >$log
+echo something went wrong >&2
+exit 4
+`
+	if err := os.WriteFile(s.runtime, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	r := s.do("run", "--name", "early", "docker-archive:"+baseImage, "true").result()
+	if r.code != 125 || r.err != "something went wrong\n" {
+		t.Errorf("before the process ran: %+v", r)
+	}
+	s.empty()
+	t.Setenv("PIDFILE", "1")
+	r = s.do("run", "--name", "late", "docker-archive:"+baseImage, "true").result()
+	if r.code != 4 || r.err != "something went wrong\n" {
+		t.Errorf("after it ran: %+v", r)
+	}
+	if r := s.do("ps", "-a").result(); !strings.Contains(r.out, "exited (4)") {
+		t.Errorf("the container is gone: %s", r.out)
+	}
+}
+
+// Users other than root are told so in one sentence.
+func TestNotRoot(t *testing.T) {
+	home := t.TempDir()
+	if err := os.Chmod(home, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	for dir := home; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chown(home, 65534, 65534); err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(home, "tare")
+	data, err := os.ReadFile(tare)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bin, data, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := &command{t: t, cmd: exec.Command(bin, "run", "oci:/x")}
+	c.cmd.Dir, c.cmd.Env = "/", []string{"HOME=" + home}
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+	if r := c.result(); r.code != 125 || r.err != "tare: run containers as another user than root: not supported yet; use sudo\n" {
+		t.Errorf("%+v", r)
 	}
 }
