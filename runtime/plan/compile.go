@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -320,7 +321,27 @@ func (c *compiler) filter() (*Seccomp, error) {
 	if len(f.Program) == 0 {
 		return nil, nil
 	}
+	if !mayExec(c.linux.Seccomp) {
+		return nil, fmt.Errorf("linux.seccomp: the default action refuses execve and no rule allows it: no program could be started")
+	}
 	return &Seccomp{Program: f.AppendBytes(nil), Flags: f.Flags, Notify: f.Notify}, nil
+}
+
+// mayExec tells whether a profile lets the child become the user's program at all. After a filter that does not, the child could
+// not even say so.
+func mayExec(s *specs.LinuxSeccomp) bool {
+	lets := func(a specs.LinuxSeccompAction) bool {
+		return a == specs.ActAllow || a == specs.ActLog || a == specs.ActTrace || a == specs.ActNotify
+	}
+	if lets(s.DefaultAction) {
+		return true
+	}
+	for _, rule := range s.Syscalls {
+		if lets(rule.Action) && slices.Contains(rule.Names, "execve") {
+			return true
+		}
+	}
+	return false
 }
 
 func capNumber(name string) (int, bool) { return spec.CapabilityNumber(name) }

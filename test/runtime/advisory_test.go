@@ -136,7 +136,7 @@ func TestAdvisoryRuntimeBinary(t *testing.T) {
 			b := h.Bundle().Edit(capEdit(caps, caps, caps, "", ""))
 			b.Sh(`while :; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] || [ $p = /proc/$$ ] || for f in $p/fd/*; do l=$(readlink $f); case $l in
 				/dev/null|*/out[0-9]*|*/err[0-9]*|/proc/*) ;;
-				/*) [ "$(stat -L -c %d:%i $f)" = "$(stat -L -c %d:%i "$l")" ] || echo "host: $f $l";; esac; done; done; done 2>/dev/null`)
+				/*) s=$(stat -L -c %d:%i $f) && [ "$s" != "$(stat -L -c %d:%i "$l")" ] && echo "host: $f $l";; esac; done; done; done 2>/dev/null`)
 			r := h.Up(b)
 			for range 20 {
 				h.RT("exec", b.ID, "true")
