@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -76,10 +78,6 @@ func (k *creation) make(ctx context.Context, wait bool) (err error) {
 			return err
 		}
 	}
-	// Before the child: it makes its device nodes when all rules are there, not some.
-	if err := k.limits(); err != nil {
-		return err
-	}
 	if k.child, err = launch.Start(k.plan, k.resources()); err != nil {
 		return err
 	}
@@ -98,6 +96,11 @@ func (k *creation) bringUp(ctx context.Context, wait bool) error {
 	k.c.Init = init
 	if !k.hasCreateHooks() && !wait {
 		k.c.Creating = false // there is nobody before the program runs who could tell the difference
+	}
+	if k.group != nil {
+		if err := k.group.ApplyLimits(k.spec.Linux.Resources); err != nil {
+			return err
+		}
 	}
 	if err := k.c.Save(); err != nil {
 		return err
@@ -228,13 +231,40 @@ func (k *creation) enterCgroup() error {
 	if k.c.Cgroup, err = json.Marshal(k.group); err != nil {
 		return fmt.Errorf("encode cgroup: %w", err)
 	}
+	if uid, ok := k.delegates(); ok {
+		if err := k.group.Delegate(uid); err != nil {
+			return err
+		}
+	}
 	if k.join, err = k.group.Join(); err != nil {
 		return err
 	}
-	if k.spec.Linux.Resources == nil {
-		return nil
-	}
 	return k.group.ApplyDevices(k.spec.Linux.Resources) // not beside the child, which makes device nodes
+}
+
+// delegates tells whether the container may manage groups below its own, and the host's number of the user who does: runtime-spec,
+// "Cgroup ownership".
+func (k *creation) delegates() (int, bool) {
+	if !k.host.CgroupV2 || k.spec.Process == nil {
+		return 0, false
+	}
+	may := false
+	for _, ns := range k.spec.Linux.Namespaces {
+		may = may || ns.Type == specs.CgroupNamespace && ns.Path == ""
+	}
+	writable := false
+	for _, m := range k.spec.Mounts {
+		if filepath.Clean(m.Destination) == "/sys/fs/cgroup" && strings.HasPrefix(m.Type, "cgroup") {
+			writable = !slices.Contains(m.Options, "ro")
+		}
+	}
+	uid := k.spec.Process.User.UID
+	for _, m := range k.spec.Linux.UIDMappings {
+		if uid >= m.ContainerID && uid-m.ContainerID < m.Size {
+			return int(m.HostID + uid - m.ContainerID), may && writable
+		}
+	}
+	return int(uid), may && writable && len(k.spec.Linux.UIDMappings) == 0
 }
 
 // withoutCgroup compiles the plan again for a container that stays in the caller's cgroup.
@@ -253,13 +283,6 @@ func asksLimits(res *specs.LinuxResources) bool {
 	rest.Devices = nil
 	data, err := json.Marshal(rest)
 	return err != nil || string(data) != "{}"
-}
-
-func (k *creation) limits() error {
-	if k.group == nil {
-		return nil
-	}
-	return k.group.ApplyLimits(k.spec.Linux.Resources)
 }
 
 func (k *creation) resources() *launch.Resources {

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -163,41 +164,25 @@ func (p *prepared) rootfs() string {
 // cgroups decides where the container's cgroup will be.
 func (p *prepared) cgroups(id string) error {
 	detected, err := cgroup.Detect()
+	if errors.Is(err, cgroup.ErrNoCgroups) && !asksLimits(p.spec.Linux.Resources) {
+		return nil
+	}
 	if err != nil {
 		return err
-	}
-	if len(detected.Hierarchies) == 0 {
-		return nil
 	}
 	if p.group, err = detected.Plan(p.spec.Linux.CgroupsPath, id); err != nil {
 		return err
 	}
 	p.host.CgroupV2 = p.group.Mode == cgroup.V2
+	for _, m := range p.group.MountSources() {
+		p.host.CgroupMounts = append(p.host.CgroupMounts, plan.CgroupMount{Name: m.Name, Dir: m.HostDir, Links: m.Links})
+	}
 	for i := range p.group.Dirs {
-		d := &p.group.Dirs[i]
-		if !d.Unified {
-			p.host.Cgroups = append(p.host.Cgroups, d.Label())
+		if !p.group.Dirs[i].Unified {
+			p.host.Cgroups = append(p.host.Cgroups, p.group.Dirs[i].Label())
 		}
-		if d.Unified && !p.host.CgroupV2 {
-			continue // a hybrid host's cgroup2 carries no controllers: programs look at the others
-		}
-		p.host.CgroupMounts = append(p.host.CgroupMounts, cgroupMount(d))
 	}
 	return nil
-}
-
-// cgroupMount is a hierarchy as it appears below the container's /sys/fs/cgroup: under the name of its mount point, with links
-// for the controllers that share it.
-func cgroupMount(d *cgroup.Dir) plan.CgroupMount {
-	m := plan.CgroupMount{Name: filepath.Base(d.MountPoint), Dir: filepath.Join(d.MountPoint, d.Path)}
-	if !d.Unified && len(d.Controllers) > 1 {
-		for _, name := range d.Controllers {
-			if name != m.Name {
-				m.Links = append(m.Links, name)
-			}
-		}
-	}
-	return m
 }
 
 // mountOf returns the mount point that holds path, from the mount table.
