@@ -11,17 +11,6 @@ func skip(s string) ocitest.Deviation { return ocitest.Deviation{Does: s, Skip: 
 // wants. A case named here must fail with that runtime: so the table shows that the case can fail, and that in all other
 // cases the suite and the peer agree.
 var knownPeerDeviations = map[string]devs{
-	// What tare-runtime does not do yet: refused by name, but for the last.
-	"tare-runtime": {
-		"TestNetDevices/ND1_move_and_rename":       does("linux.netDevices is refused"),
-		"TestNetDevices/ND2_addresses":             does("linux.netDevices is refused"),
-		"TestNetDevices/ND5_name_template":         does("linux.netDevices is refused"),
-		"TestNetDevices/ND6_missing_device":        does("linux.netDevices is refused"),
-		"TestSeccomp/S8_no_agent":                  does("SCMP_ACT_NOTIFY is refused"),
-		"TestSeccompNotify/S9_notify_on_run":       does("SCMP_ACT_NOTIFY is refused"),
-		"TestSeccompNotify/S9_notify_on_exec":      does("SCMP_ACT_NOTIFY is refused"),
-		"TestDevices/D6_owner_in_a_user_namespace": does("the host's node is bound: it must exist, and its owner stays"),
-	},
 	"runc": {
 		"TestAdvisoryLinks/CVE-2026-41579_dev_is_a_link":                       does("vulnerable: makes links and devices on the host"),
 		"TestAdvisoryLinks/CVE-2026-88265_streams_are_not_reopened_on_a_link":  does("vulnerable: reopens streams on the host file"),
@@ -138,5 +127,7 @@ var knownPeerDeviations = map[string]devs{
 		"TestSeccomp/S8_no_agent":             does("SCMP_ACT_NOTIFY is refused"),
 		"TestSeccompNotify/S9_notify_on_run":  does("SCMP_ACT_NOTIFY is refused"),
 		"TestSeccompNotify/S9_notify_on_exec": does("SCMP_ACT_NOTIFY is refused"),
+		// Not refused: most such nodes exist on the host.
+		"TestDevices/D6_owner_in_a_user_namespace": does("the host's node is bound: it must exist, and its owner stays"),
 	},
 }
