@@ -188,10 +188,7 @@ func (c *compiler) capabilities(caps *specs.LinuxCapabilities) [5]uint64 {
 		sets[i] = set
 	}
 	sets[1] &= sets[2]
-	if extra := sets[4] &^ (sets[2] & sets[3]); extra != 0 {
-		c.warn("process.capabilities: ambient capabilities that are not permitted and inheritable are ignored")
-		sets[4] &^= extra
-	}
+	sets[4] &= sets[2] & sets[3] // as the kernel wants it; spec.Load has warned
 	return sets
 }
 

@@ -85,6 +85,9 @@ func (v *validator) capabilities(at string, c *specs.LinuxCapabilities) {
 	v.capabilitySet(at+"inheritable", c.Inheritable)
 	v.capabilitySet(at+"permitted", c.Permitted)
 	v.capabilitySet(at+"ambient", c.Ambient)
+	if len(c.Inheritable) == 0 && slices.Equal(c.Ambient, c.Permitted) {
+		return // Buildah and other engines give one list for all sets, and none for this one since CVE-2022-24769
+	}
 	for i, name := range c.Ambient {
 		if _, ok := CapabilityNumber(name); ok && !(slices.Contains(c.Permitted, name) && slices.Contains(c.Inheritable, name)) {
 			v.warn("%sambient[%d]: %s is not both permitted and inheritable: ignored", at, i, quote(name))
