@@ -52,6 +52,10 @@ var world = sync.OnceValues(func() ([2]*side, error) {
 		if err := os.Mkdir(s.dir, 0o755); err != nil {
 			return sides, err
 		}
+		functions := helpers + podmanShell + buildahShell + ctrShell + dockerShell
+		if err := os.WriteFile(filepath.Join(s.dir, "functions"), []byte(functions), 0o644); err != nil {
+			return sides, err
+		}
 	}
 	return sides, nil
 })
@@ -89,6 +93,12 @@ await() { # await COMMAND: polls until it succeeds
 		sleep 0.05
 	done
 }
+pty() { # pty COMMAND: with a terminal of 33 lines and 77 columns
+	printf '%s\n' ". $D/functions" "stty rows 33 cols 77; $1" >$D/pty.sh
+	script -qec "sh $D/pty.sh" /dev/null >$D/pty.out; set -- $?
+	tr -d "\000\010\r" <$D/pty.out | sed "s/^^[@D]//" # what script types at the end of its input
+	return $1
+}
 quiet() { "$@" >/dev/null; }
 try() { "$@"; echo "status $?"; }
 cd $D
@@ -108,7 +118,7 @@ func (s *side) sh(script string) result {
 	errFile, _ := os.Create(filepath.Join(dir, "err"))
 	defer out.Close()
 	defer errFile.Close()
-	c := exec.CommandContext(ctx, "/bin/sh", "-c", helpers+podmanShell+ctrShell+dockerShell+script)
+	c := exec.CommandContext(ctx, "/bin/sh", "-c", ". $D/functions\n"+script)
 	c.Stdout, c.Stderr = out, errFile
 	c.Env = []string{"PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + s.dir, "LC_ALL=C", "TERM=xterm",
 		"R=" + s.runtime, "D=" + s.dir, "M=" + s.mark, "S=" + s.name, "CONTAINERS_CONF=" + filepath.Join(s.dir, "containers.conf")}

@@ -132,5 +132,3 @@ var podmanMounts = []row{
 		want: "~^x\nroot:x:0:0"},
 	{name: "hosts", script: `run --rm --name c --add-host a:10.0.0.1 bb cat /etc/hosts`, want: "~10.0.0.1"},
 }
-
-const ctrShell, dockerShell = "", ""
