@@ -54,7 +54,7 @@ func TestFlags(t *testing.T) {
 		{"-w /a/new/one", "pwd", "/a/new/one"},
 		{"--hostname box", "hostname; cat /etc/hostname; grep -c 'localhost box' /etc/hosts; echo $HOSTNAME", "box\nbox\n1\nbox"},
 		{"-h box", "hostname", "box"},
-		{"", "echo $$; ps | wc -l; hostname | wc -c", "1\n4\n13"},
+		{"", "echo $$; hostname | wc -c", "1\n13"},
 		{"", "ip -o link | wc -l; ip addr show lo | grep -c 'inet 127.0.0.1'", "1\n1"},
 		{"--network none", "ls /sys/class/net", "lo"},
 		{"--read-only", "touch /x 2>/dev/null || echo refused; touch /dev/shm/y && echo shm", "refused\nshm"},
