@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 
 [ "$(id -u)" = 0 ] || { echo "demo: containers need root here: sudo make demo"; exit 1; }
 busybox=$(command -v busybox) || { echo "demo: busybox is missing: apt-get install busybox-static"; exit 1; }
+if ldd "$busybox" >/dev/null 2>&1; then echo "demo: $busybox is not static: apt-get install busybox-static"; exit 1; fi
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/tare-demo.XXXXXX")
 trap 'rm -rf "$tmp"' EXIT
 tare=$PWD/bin/tare
