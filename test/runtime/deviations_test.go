@@ -12,6 +12,7 @@ func skip(s string) ocitest.Deviation { return ocitest.Deviation{Does: s, Skip: 
 // cases the suite and the peer agree.
 var knownPeerDeviations = map[string]devs{
 	"runc": {
+		"TestConcurrency/one_start_wins":                                       skip("starts that lose wait for ever"),
 		"TestAdvisoryLinks/CVE-2026-41579_dev_is_a_link":                       does("vulnerable: makes links and devices on the host"),
 		"TestAdvisoryLinks/CVE-2026-88265_streams_are_not_reopened_on_a_link":  does("vulnerable: reopens streams on the host file"),
 		"TestAdvisoryLinks/CVE-2019-16884_CVE-2015-3631_mounts_over_proc":      does("accepts mounts over /proc/self/attr and /proc/sys"),

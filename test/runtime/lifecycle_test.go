@@ -96,10 +96,10 @@ func TestLifecycle(t *testing.T) {
 		h.Create(b)
 		h.Write(b.Args("sleep", "70"))
 		h.MustRT("start", b.ID)
-		data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", h.State(b.ID).Pid))
-		if string(data) != "sleep\x0060\x00" {
-			h.Errorf("the program is %q", data)
-		}
+		h.Await("the first program", func() bool {
+			data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", h.State(b.ID).Pid))
+			return string(data) == "sleep\x0060\x00"
+		})
 	})
 	row(t, "step 2 a bundle that is gone after create", func(h *H) {
 		b := h.Bundle().Args("sleep", "60")
