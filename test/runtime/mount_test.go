@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // mnt is an edit that appends a mount.
@@ -164,6 +166,22 @@ func TestRecursiveOptions(t *testing.T) {
 			h.Want(h.Run(b), "~"+o[1], 0)
 		})
 	}
+	for _, o := range recursiveOptions {
+		row(t, "MO recursive "+o[0]+" on a file system", func(h *H) {
+			b := h.Bundle().Edit(mnt("/t", "tmpfs", "t", o[0])).Sh(mountOpts("/t"))
+			h.Want(h.Run(b), "~"+o[1], 0)
+		})
+	}
+	row(t, "M16 flags of the source stay in a user namespace", func(h *H) {
+		src := h.TempDir()
+		if err := unix.Mount("t", src, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=755"); err != nil {
+			h.Fatalf("%v", err)
+		}
+		h.Cleanup(func() { unix.Unmount(src, unix.MNT_DETACH) })
+		b := h.Bundle().Edit(userns, idMaps(100000, 65536), mnt("/t", "none", src, "bind", "ro")).Sh(mountOpts("/t"))
+		rootfsOf(100000)(h, b)
+		h.Want(h.Run(b), "~^ro,nosuid,nodev,noexec", 0)
+	})
 	row(t, "MO bind leaves sub-mounts out", func(h *H) {
 		src := h.TempDir()
 		mountTree(h, src)

@@ -147,6 +147,21 @@ func TestNamespaceJoin(t *testing.T) {
 		}
 		h.Want(h.RT("exec", b.ID, "cat", "/proc/self/uid_map"), "~0 +100000 +65536", 0)
 	})
+	row(t, "N6 join a mount namespace", func(h *H) {
+		c := exec.Command("unshare", "--mount", "sleep", "1000")
+		c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := c.Start(); err != nil {
+			h.Fatalf("%v", err)
+		}
+		h.Cleanup(func() { c.Process.Kill(); c.Wait() })
+		h.Await("mount namespace", func() bool { return nsID(h, c.Process.Pid, "mnt") != nsID(h, "self", "mnt") })
+		want := nsID(h, c.Process.Pid, "mnt")
+		b := h.Bundle().Edit(fmt.Sprintf(`linux.namespaces=[{"type":"pid"},{"type":"ipc"},{"type":"uts"},{"type":"network"},{"type":"mount","path":"/proc/%d/ns/mnt"}]`, c.Process.Pid))
+		r := h.Run(b.Args("readlink", "/proc/self/ns/mnt"))
+		if r.Code == 0 && strings.TrimSpace(r.Stdout) != want || r.Code != 0 && r.Stderr == "" {
+			h.Errorf("status %d, output %q, want %s or a refusal", r.Code, r.Stdout, want)
+		}
+	})
 	row(t, "N3 join a named network", func(h *H) {
 		name := h.NewID()
 		if out, err := exec.Command("ip", "netns", "add", name).CombinedOutput(); err != nil {
