@@ -12,6 +12,7 @@ import (
 // Slots with a fixed meaning. Descriptors that only one operation needs live in the temporary ones.
 const (
 	slotSync   = iota // the child's end of the socket pair
+	slotParent        // the parent's end, which the child closes
 	slotListen        // listening socket for start
 	slotConn          // connection from start
 	slotRoot          // the container's root

@@ -167,7 +167,7 @@ type sockFprog struct {
 
 func (p *program) seccomp(o plan.Seccomp) {
 	prog := put(p.mem, sockFprog{uint16(len(o.Program) / 8), p.mem.bytes(o.Program)})
-	p.sys(unix.SYS_SECCOMP, val(unix.SECCOMP_SET_MODE_FILTER), val(o.Flags), arg{v: prog})
+	p.code[p.sys(unix.SYS_SECCOMP, val(unix.SECCOMP_SET_MODE_FILTER), val(o.Flags), arg{v: prog})].value = valueSeccomp
 }
 
 // lowerUser translates credentials, the working directory and the program itself.
@@ -303,6 +303,7 @@ func (p *program) waitStart() {
 	}
 	again := p.here()
 	p.sysTo(slotConn, unix.SYS_ACCEPT4, fd(slotListen), val(0), val(0), val(unix.SOCK_CLOEXEC))
+	p.do(doRelay, noSlot, slotConn)
 	i := p.sys(unix.SYS_READ, fd(slotConn), arg{v: uintptr(p.mem.alloc(1))}, val(1))
 	p.code[i].short, p.code[i].want = 1, 1
 	over := p.do(doJump, noSlot)
@@ -311,5 +312,7 @@ func (p *program) waitStart() {
 	p.code[p.do(doJump, noSlot)].target = again
 	p.land(over)
 	p.close(slotListen)
-	p.do(doRelay, noSlot, slotConn)
+	r := record{kind: recordStage, value: uint32(stageReady)}
+	sent := p.sys(unix.SYS_SENDTO, fd(slotConn), arg{v: put(p.mem, r)}, val(unsafe.Sizeof(r)), val(unix.MSG_NOSIGNAL), val(0), val(0))
+	p.ignore(sent, unix.EPIPE, unix.ECONNRESET) // start was killed after its word: the program runs all the same
 }

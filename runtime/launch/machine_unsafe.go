@@ -84,8 +84,11 @@ type record struct {
 	value uint32
 }
 
-// valueExec marks the failure of the last step for start, which has no plan to look it up in.
-const valueExec = 1
+// Values that mark the failures of the last steps for start, which has no plan to look them up in.
+const (
+	valueExec = 1 + iota
+	valueSeccomp
+)
 
 // Kinds of records.
 const (

@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -69,6 +70,7 @@ type Child struct {
 	sync    int
 	copyUp  []int // descriptors received for a copy
 	reaped  bool
+	early   []message
 	program int // number of instructions
 }
 
@@ -94,20 +96,19 @@ func start(p *plan.Plan, res *Resources) (_ *Child, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("make socket pair for the child: %w", err)
 	}
-	defer unix.Close(pair[1])
 	prog.slots[slotSync] = uintptr(pair[1])
+	prog.slots[slotParent] = uintptr(pair[0])
+	c := &Child{plan: p, sync: pair[0]}
 	m, err := prog.build(p)
-	if err != nil {
-		unix.Close(pair[0])
-		return nil, err
-	}
-	c := &Child{plan: p, labels: prog.labels, ops: prog.ops, asked: prog.asked, sync: pair[0], program: len(prog.code)}
-	if err := c.clone(m, res); err != nil {
-		unix.Close(pair[0])
-		return nil, err
+	if err == nil {
+		c.labels, c.ops, c.asked, c.program = prog.labels, prog.ops, prog.asked, len(prog.code)
+		err = c.clone(m, res)
 	}
 	unix.Close(pair[1])
-	pair[1] = -1
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
 	if len(p.Outer) > 0 {
 		if err := c.awaitPID(); err != nil {
 			c.Abort()
@@ -134,6 +135,7 @@ func (p *program) build(pl *plan.Plan) (m *machine, err error) {
 		p.slots[slotListen] = p.res.Listen.Fd()
 	}
 	p.begin(plan.Umask{})
+	p.close(slotParent)           // a copy of it would keep the child from seeing the parent's end
 	p.sys(unix.SYS_UMASK, val(0)) // modes are exact
 	for n, f := range p.res.Stdio {
 		if f != nil {
@@ -240,7 +242,7 @@ func (c *Child) Finish() error {
 	return c.Go()
 }
 
-// stageReady is told before the last wait by a child that had questions on its way.
+// stageReady is told before the last wait by a child that had questions on its way, and to start by one that got its word.
 const stageReady plan.Stage = 99
 
 // Go sends the byte for which the child waits.
@@ -262,7 +264,7 @@ func (c *Child) Go() error {
 // the words of the plan.
 func (c *Child) Await(stage plan.Stage) error {
 	for {
-		r, descriptor, err := receive(c.sync)
+		r, descriptor, err := c.next()
 		if err == io.EOF {
 			if stage == 0 {
 				return nil
@@ -304,18 +306,35 @@ func (c *Child) Steps() int { return c.program }
 // error sentence. It returns when the program runs.
 func Release(conn *os.File, args []string) error {
 	if _, err := conn.Write([]byte{1}); err != nil {
+		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+			return errGone
+		}
 		return fmt.Errorf("speak to the container's process: %w", err)
 	}
+	// An end without the first record is a process that was killed before it got the word; after it, it is execve(2)'s.
+	ready := false
 	r, _, err := receive(int(conn.Fd()))
+	if err == nil && r.kind == recordStage {
+		ready = true
+		r, _, err = receive(int(conn.Fd()))
+	}
 	if err == io.EOF {
+		if !ready {
+			return errGone
+		}
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("listen to the container's process: %w", err)
 	}
-	e := &StepError{Op: plan.Exec{Args: args}, Index: int(r.index), Errno: syscall.Errno(r.errno)}
-	if r.value != valueExec {
+	e := &StepError{Op: plan.WaitStart{}, Index: int(r.index), Errno: syscall.Errno(r.errno)}
+	switch r.value {
+	case valueExec:
+		e.Op = plan.Exec{Args: args}
+	case valueSeccomp:
 		e.Op, e.Step = plan.Seccomp{}, "load the seccomp filter"
+	default:
+		e.Step = e.Op.What()
 	}
 	return e
 }
@@ -336,20 +355,42 @@ func (c *Child) serveCopy(descriptor int) error {
 	return c.Go()
 }
 
-// awaitPID replaces the intermediate process by its child.
+// message is what one receive gave.
+type message struct {
+	record
+	descriptor int
+}
+
+// next returns what came before its time, then what comes.
+func (c *Child) next() (record, int, error) {
+	if len(c.early) == 0 {
+		return receive(c.sync)
+	}
+	m := c.early[0]
+	c.early = c.early[1:]
+	return m.record, m.descriptor, nil
+}
+
+// awaitPID replaces the intermediate process by its child, which may have said something before the pid was told.
 func (c *Child) awaitPID() error {
-	r, _, err := receive(c.sync)
-	if err == io.EOF {
-		return errGone
-	}
-	if err != nil {
-		return err
-	}
-	if r.kind == recordError {
-		return c.failure(r)
-	}
-	if r.kind != recordPID {
-		return fmt.Errorf("the intermediate process sent record %d instead of a pid", r.kind)
+	var r record
+	for r.kind != recordPID {
+		var descriptor int
+		var err error
+		if r, descriptor, err = receive(c.sync); err == io.EOF {
+			for _, m := range c.early {
+				if m.kind == recordError {
+					return c.failure(m.record)
+				}
+			}
+			return errGone
+		}
+		if err != nil {
+			return err
+		}
+		if r.kind != recordPID {
+			c.early = append(c.early, message{r, descriptor})
+		}
 	}
 	pid := int(r.value)
 	pidfd, err := unix.PidfdOpen(pid, 0)
@@ -415,6 +456,12 @@ func (c *Child) Close() {
 		unix.Close(f)
 	}
 	c.copyUp = nil
+	for _, m := range c.early {
+		if m.descriptor >= 0 {
+			unix.Close(m.descriptor)
+		}
+	}
+	c.early = nil
 	if c.PIDFD != nil {
 		c.PIDFD.Close()
 		c.PIDFD = nil
