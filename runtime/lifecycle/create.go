@@ -67,83 +67,69 @@ func (k *creation) make(ctx context.Context, wait bool) (err error) {
 			err = k.undo(ctx, err)
 		}
 	}()
-	if err := k.describe(); err != nil {
-		return err
+	for i, step := range k.steps(ctx, wait) {
+		if k.r.parentFault == i+1 {
+			return errFault
+		}
+		if err := step(); err != nil {
+			return err
+		}
 	}
-	if err := k.enterCgroup(); err != nil {
-		return err
+	return nil
+}
+
+// errFault is the failure that a test asked for.
+var errFault = errors.New("fault for a test")
+
+// steps are what make does once the state directory exists, in this order. Each may fail; undo knows what was done.
+func (k *creation) steps(ctx context.Context, wait bool) []func() error {
+	return []func() error{
+		k.describe,
+		k.enterCgroup,
+		func() error { return k.clone(wait) },
+		func() error { return k.child.Begin() },
+		func() error { return k.record(wait) },
+		k.limits,
+		func() error { return k.c.Save() },
+		func() error { return k.createHooks(ctx) },
+		func() error { return k.child.Finish() },
+		func() error {
+			if wait {
+				return k.child.Await(plan.StageCreated)
+			}
+			return k.child.Await(0)
+		},
+		func() error { return sendTerminal(k.o.ConsoleSocket, k.child) },
+		func() error { return sendPidfd(k.o.PidfdSocket, k.child) },
+		func() error { return writePidFile(k.o.PidFile, k.child.PID) },
+		k.publish,
 	}
+}
+
+// clone starts the container's process, which for create waits for start.
+func (k *creation) clone(wait bool) (err error) {
 	if wait {
 		if k.listen, err = unixsock.Listen(k.c.Path(state.StartSocket)); err != nil {
 			return err
 		}
 	}
-	if k.child, err = launch.Start(k.plan, k.resources()); err != nil {
-		return err
-	}
-	return k.bringUp(ctx, wait)
+	k.child, err = launch.Start(k.plan, k.resources())
+	return err
 }
 
-// bringUp accompanies the child to the end of its way.
-func (k *creation) bringUp(ctx context.Context, wait bool) error {
-	if err := k.child.Begin(); err != nil {
+// record puts the process into the state.
+func (k *creation) record(wait bool) (err error) {
+	if k.c.Init, err = state.Find(k.child.PID); err != nil {
 		return err
 	}
-	init, err := state.Find(k.child.PID)
-	if err != nil {
-		return err
-	}
-	k.c.Init = init
 	if !k.hasCreateHooks() && !wait {
 		k.c.Creating = false // there is nobody before the program runs who could tell the difference
 	}
-	if k.group != nil {
-		if err := k.group.ApplyLimits(k.spec.Linux.Resources); err != nil {
-			return err
-		}
-	}
-	if err := k.c.Save(); err != nil {
-		return err
-	}
-	if k.hasCreateHooks() {
-		if err := k.child.Await(plan.StageMounts); err != nil {
-			return err
-		}
-		if err := k.createHooks(ctx); err != nil {
-			return err
-		}
-		if err := k.child.Go(); err != nil {
-			return err
-		}
-	}
-	if err := k.child.Finish(); err != nil {
-		return err
-	}
-	end := plan.Stage(0)
-	if wait {
-		end = plan.StageCreated
-	}
-	if err := k.child.Await(end); err != nil {
-		return err
-	}
-	return k.publish()
+	return nil
 }
 
-// publish tells the caller what it asked for, and the state directory that the container exists.
+// publish tells the state directory that the container exists.
 func (k *creation) publish() error {
-	if k.o.ConsoleSocket != "" {
-		if err := sendTerminal(k.o.ConsoleSocket, k.child); err != nil {
-			return err
-		}
-	}
-	if k.o.PidfdSocket != "" {
-		if err := sendPidfd(k.o.PidfdSocket, k.child); err != nil {
-			return err
-		}
-	}
-	if err := writePidFile(k.o.PidFile, k.child.PID); err != nil {
-		return err
-	}
 	if !k.c.Creating {
 		return nil
 	}
@@ -151,7 +137,11 @@ func (k *creation) publish() error {
 	return k.c.Save()
 }
 
+// sendTerminal hands the terminal's master to the socket; without one it stays with the child.
 func sendTerminal(socket string, child *launch.Child) error {
+	if socket == "" {
+		return nil
+	}
 	if child.Master == nil {
 		return errors.New("the container's process opened no terminal")
 	}
@@ -161,7 +151,11 @@ func sendTerminal(socket string, child *launch.Child) error {
 	return err
 }
 
+// sendPidfd hands a descriptor of the process to the socket, if there is one.
 func sendPidfd(socket string, child *launch.Child) error {
+	if socket == "" {
+		return nil
+	}
 	sock, err := unixsock.Dial(socket)
 	if err != nil {
 		return fmt.Errorf("send pidfd: %w", err)
@@ -285,6 +279,13 @@ func asksLimits(res *specs.LinuxResources) bool {
 	return err != nil || string(data) != "{}"
 }
 
+func (k *creation) limits() error {
+	if k.group == nil {
+		return nil
+	}
+	return k.group.ApplyLimits(k.spec.Linux.Resources)
+}
+
 func (k *creation) resources() *launch.Resources {
 	res := &launch.Resources{Listen: k.listen, Fault: k.r.fault}
 	addCgroups(res, k.join)
@@ -301,8 +302,14 @@ func addCgroups(res *launch.Resources, join []cgroup.JoinFile) {
 	}
 }
 
-// createHooks runs prestart, createRuntime and createContainer in their order.
+// createHooks waits for the mounts and runs prestart, createRuntime and createContainer in their order.
 func (k *creation) createHooks(ctx context.Context) error {
+	if !k.hasCreateHooks() {
+		return nil
+	}
+	if err := k.child.Await(plan.StageMounts); err != nil {
+		return err
+	}
 	st := k.c.OCI(state.Creating, k.child.PID)
 	for _, kind := range []hooks.Kind{hooks.Prestart, hooks.CreateRuntime} {
 		if err := hooks.Run(ctx, kind, k.spec.Hooks, st, k.bundle); err != nil {
@@ -311,7 +318,10 @@ func (k *creation) createHooks(ctx context.Context) error {
 	}
 	in := inside{r: k.r, spec: k.spec, host: k.host, join: k.join, process: k.child.PIDFD}
 	st.Pid = in.pid(k.child.PID)
-	return in.run(ctx, hooks.CreateContainer, k.spec.Hooks, st)
+	if err := in.run(ctx, hooks.CreateContainer, k.spec.Hooks, st); err != nil {
+		return err
+	}
+	return k.child.Go()
 }
 
 // undo removes everything that make has made and returns the reason with what could not be removed.

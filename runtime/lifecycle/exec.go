@@ -180,22 +180,23 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 			child.Abort()
 		}
 	}()
-	for _, step := range []func() error{child.Begin, child.Finish, func() error { return child.Await(0) }} {
+	steps := []func() error{
+		child.Begin,
+		child.Finish,
+		func() error { return child.Await(0) },
+		func() error { return sendTerminal(o.ConsoleSocket, child) },
+		func() error { return sendPidfd(o.PidfdSocket, child) },
+		func() error { return writePidFile(o.PidFile, child.PID) },
+	}
+	for i, step := range steps {
+		if x.in.r.parentFault == i+1 {
+			return nil, errFault
+		}
 		if err := step(); err != nil {
 			return nil, err
 		}
 	}
-	if o.ConsoleSocket != "" {
-		if err := sendTerminal(o.ConsoleSocket, child); err != nil {
-			return nil, err
-		}
-	}
-	if o.PidfdSocket != "" {
-		if err := sendPidfd(o.PidfdSocket, child); err != nil {
-			return nil, err
-		}
-	}
-	return child, writePidFile(o.PidFile, child.PID)
+	return child, nil
 }
 
 // execProcess is the process to run: the file's as it is, or the container's own with what the flags change.

@@ -34,7 +34,9 @@ type Runtime struct {
 	Rootless Rootless
 
 	group func(json.RawMessage) (group, error) // reads a container's cgroup from its state
-	fault int                                  // 1 + the instruction of the next container that fails; for tests
+
+	// For tests: 1 + the instruction of the child, and 1 + the step of the parent, that fail.
+	fault, parentFault int
 }
 
 // group is what the operations need of a container's cgroup; tests have another.
