@@ -299,7 +299,7 @@ func (p *program) waitStart() {
 	// The child waits perhaps for days: copies of the parent's descriptors would keep locks and files busy.
 	p.closeBut(p.first, p.res.Listen.Fd())
 	for _, r := range p.res.forget {
-		p.ignore(p.sys(unix.SYS_MADVISE, val(r[0]), val(r[1]-r[0]), val(unix.MADV_DONTNEED)), unix.EINVAL, unix.ENOMEM, unix.EBUSY)
+		p.ignore(p.do(doForget, noSlot, r[0], r[1]), unix.EINVAL, unix.ENOMEM, unix.EBUSY)
 	}
 	again := p.here()
 	p.sysTo(slotConn, unix.SYS_ACCEPT4, fd(slotListen), val(0), val(0), val(unix.SOCK_CLOEXEC))

@@ -26,6 +26,7 @@ const (
 	doPrivate // a0 slot: fail with a1 when the file system type is a2 (a3: when it is not)
 	doRelay   // errors go to slot a0 from here on
 	doHome    // a0 root slot, a1 where HOME=… goes, a2 uid, a3 path of passwd, a4 buffer of pathMax bytes
+	doForget  // the memory from a0 to a1, but for the machine's own stack
 	doDone    // exit without a word
 )
 
@@ -223,6 +224,8 @@ func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
 		m.relay = in.a[0]
 	case doHome:
 		errno = home(m, in, slot)
+	case doForget:
+		errno = forget(in)
 	case doDone:
 		exit(0)
 	}

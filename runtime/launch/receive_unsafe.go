@@ -50,17 +50,15 @@ func receive(sync int) (r record, descriptor int, err error) {
 
 func (a *cloneArgs) setPIDFD(fd *int32) { a.pidfd = uint64(uintptr(unsafe.Pointer(fd))) }
 
-// forgettable lists this process's private anonymous memory but the arena and the stack on which the child runs: Go's heap and
-// stacks, of which a waiting child needs nothing.
+// forgettable lists this process's private anonymous memory but the arena: Go's heap and stacks, of which a waiting child needs
+// only the stack on which it runs. It cuts that out itself, because this function's may move before the clone.
 func forgettable(mem *arena) [][2]uintptr {
 	f, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return nil // then the child keeps a little more
 	}
 	defer f.Close()
-	var here byte
-	stack := uintptr(unsafe.Pointer(&here))
-	keep := [][2]uintptr{{uintptr(mem.base), uintptr(mem.base) + arenaSize}, {(stack - 64<<10) &^ 4095, (stack + 64<<10) &^ 4095}}
+	keep := [][2]uintptr{{uintptr(mem.base), uintptr(mem.base) + arenaSize}}
 	var out [][2]uintptr
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		fields := strings.Fields(lines.Text())

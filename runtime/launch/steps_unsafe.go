@@ -342,3 +342,33 @@ func checkType(m *machine, in *instr, fd uintptr) uintptr {
 	}
 	return 0
 }
+
+// stackKept is how much of the memory around the machine's stack pointer stays, in both directions.
+const stackKept = 64 << 10
+
+// forget gives memory back, but not the stack on which it runs.
+//
+//go:nosplit
+//go:norace
+func forget(in *instr) uintptr {
+	var here byte
+	sp := uintptr(unsafe.Pointer(&here))
+	lo, hi := in.a[0], in.a[1]
+	if sp+stackKept <= lo || sp-stackKept >= hi {
+		return dontNeed(lo, hi)
+	}
+	if errno := dontNeed(lo, (sp-stackKept)&^4095); errno != 0 {
+		return errno
+	}
+	return dontNeed((sp+stackKept+4095)&^4095, hi)
+}
+
+//go:nosplit
+//go:norace
+func dontNeed(lo, hi uintptr) uintptr {
+	if lo >= hi {
+		return 0
+	}
+	_, _, e := syscall.RawSyscall6(unix.SYS_MADVISE, lo, hi-lo, unix.MADV_DONTNEED, 0, 0, 0)
+	return uintptr(e)
+}
