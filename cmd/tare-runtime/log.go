@@ -11,8 +11,8 @@ import (
 	"github.com/tare-oci/tare/internal/flags"
 )
 
-// logger writes lines in the form in which runc's callers read them: with --log to that file, and errors and warnings bare
-// to stderr too, because some callers read the one and some the other.
+// logger writes lines in the form in which runc's callers read them: with --log to that file, and errors bare to stderr too,
+// because some callers read the one and some the other. Warnings do not go there: of create it is the container's own stderr.
 type logger struct {
 	stderr io.Writer
 	file   io.Writer // nil: lines go to stderr
@@ -52,7 +52,7 @@ func (l *logger) print(level, msg string) {
 		return
 	}
 	l.write(l.file, level, msg)
-	if level != "debug" {
+	if level == "error" {
 		fmt.Fprintln(l.stderr, msg)
 	}
 }
