@@ -110,6 +110,9 @@ var (
 // logged is the sentence in the runtime's log format, as Buildah shows it.
 var logged = regexp.MustCompile(`(?m)(creating container for .*: )time="[^"]*" level=error msg=".*"$`)
 
+// waiting is what the docker command says now and then when the daemon is faster than itself.
+var waiting = regexp.MustCompile(`(?m)^time="[^"]*" level=error msg="error waiting for container: .*"\n?`)
+
 // normal replaces what differs between any two runs.
 func (s *side) normal(text string) string {
 	text = strings.ReplaceAll(text, s.runtime, "RUNTIME")
@@ -119,6 +122,7 @@ func (s *side) normal(text string) string {
 	text = shortID.ReplaceAllString(text, "ID")
 	text = strings.ReplaceAll(text, "\r\n", "\n")
 	text = regexp.MustCompile(`(?m)(^|\W)(runc|tare-runtime): `).ReplaceAllString(text, "${1}RUNTIME: ")
+	text = waiting.ReplaceAllString(text, "")
 	text = sentence.ReplaceAllString(text, "${1}SENTENCE${3}")
 	text = logged.ReplaceAllString(text, "${1}SENTENCE")
 	return strings.TrimSpace(text)

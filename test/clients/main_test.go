@@ -88,8 +88,8 @@ var raw sync.Map
 const helpers = `
 await() { # await COMMAND: polls until it succeeds
 	n=0
-	until eval "$1"; do
-		n=$((n + 1)); [ $n -lt 200 ] || { echo "waited in vain for: $1"; return 1; }
+	until eval "$1" 2>/dev/null; do
+		n=$((n + 1)); [ $n -lt 150 ] || { echo "waited in vain for: $1"; return 1; }
 		sleep 0.05
 	done
 }
