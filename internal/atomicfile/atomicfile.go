@@ -3,11 +3,12 @@
 package atomicfile
 
 import (
-	"crypto/rand"
-	"encoding/hex"
-	"fmt"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strconv"
 )
 
 // Option changes how Write works.
@@ -30,13 +31,8 @@ func Write(path string, data []byte, perm os.FileMode, opts ...Option) error {
 	if dir == "" {
 		dir = "."
 	}
-	var random [6]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return fmt.Errorf("name temporary file for %s: %w", path, err)
-	}
-	tmp := filepath.Join(dir, "."+base+"."+hex.EncodeToString(random[:]))
-	if err := write(tmp, data, perm, sync); err != nil {
-		os.Remove(tmp)
+	tmp, err := writeNew(filepath.Join(dir, "."+base+"."), data, perm, sync)
+	if err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {
@@ -49,12 +45,27 @@ func Write(path string, data []byte, perm os.FileMode, opts ...Option) error {
 	return syncDir(dir)
 }
 
-func write(tmp string, data []byte, perm os.FileMode, sync bool) error {
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
-	if err != nil {
-		return err
+// writeNew writes data to a file of a new name, which O_EXCL guarantees: the numbers need not be secret.
+func writeNew(prefix string, data []byte, perm os.FileMode, sync bool) (tmp string, err error) {
+	for range 100 {
+		tmp = prefix + strconv.FormatUint(rand.Uint64(), 36)
+		f, e := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
+		if err = e; errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err == nil {
+			if err = fill(f, data, perm, sync); err != nil {
+				os.Remove(tmp)
+			}
+		}
+		return tmp, err
 	}
-	_, err = f.Write(data)
+	return tmp, err
+}
+
+// fill writes and closes f.
+func fill(f *os.File, data []byte, perm os.FileMode, sync bool) error {
+	_, err := f.Write(data)
 	if err == nil {
 		err = f.Chmod(perm) // the mode is the caller's, whatever its umask
 	}
