@@ -1,3 +1,9 @@
+// The Go runtime would read the mount table and the cgroup's CPU limit to choose its number of threads, and look again each second:
+// this program lives for milliseconds, and the time must not grow with the number of mounts.
+//
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command tare-runtime runs containers from bundles as the OCI runtime specification describes them, with the command line
 // of runc, so that whatever drives runc can drive it.
 package main
@@ -8,6 +14,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"runtime"
 	"runtime/debug"
 
 	"github.com/tare-oci/tare/internal/flags"
@@ -20,6 +28,8 @@ import (
 const memoryLimit = 64 << 20
 
 func main() {
+	// One goroutine at a time is all that there is to do; more would only wake threads that look for work.
+	runtime.GOMAXPROCS(1)
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)
 	if err := protect(os.Args[1:]); err != nil {
