@@ -10,6 +10,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/jsonw"
 	"github.com/tare-oci/tare/internal/sys/cgroupfs"
 )
 
@@ -67,6 +68,27 @@ func (h *Host) Plan(cgroupsPath, id string) (*Group, error) {
 		g.Dirs = append(g.Dirs, Dir{Hierarchy: hi, Path: p})
 	}
 	return g, nil
+}
+
+// AppendJSON appends the group as encoding/json would write it.
+func (g *Group) AppendJSON(b []byte) []byte {
+	b = jsonw.Text(append(b, '{'), "mode", string(g.Mode))
+	b = append(jsonw.Key(b, "dirs"), '[')
+	for i := range g.Dirs {
+		d := &g.Dirs[i]
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, '{')
+		b = jsonw.Strings(jsonw.Key(b, "controllers"), d.Controllers)
+		b = jsonw.Text(b, "name", d.Name)
+		b = jsonw.Bool(b, "unified", d.Unified)
+		b = jsonw.Text(b, "mountPoint", d.MountPoint)
+		b = jsonw.Text(b, "ownPath", d.OwnPath)
+		b = jsonw.Text(b, "path", d.Path)
+		b = append(jsonw.Strings(jsonw.Key(b, "made"), d.Made), '}')
+	}
+	return append(b, ']', '}')
 }
 
 // find returns the directory whose hierarchy carries a controller, or nil.

@@ -31,8 +31,7 @@ type cloneArgs struct {
 	cgroup     uint64
 }
 
-// cloneRun clones the calling thread; the child runs the program and never returns. The caller holds syscall.ForkLock and has
-// locked its thread. mask is the signal mask that the child's program gets.
+// cloneRun clones the calling thread; the child runs the program and never returns. The caller holds syscall.ForkLock. mask is the signal mask that the child's program gets.
 //
 //go:noinline
 //go:nosplit

@@ -111,6 +111,9 @@ func (p *program) mount(o plan.Mount) {
 		p.setattr(mount, unix.AT_RECURSIVE, unix.MountAttr{Attr_set: o.Attr.Set})
 		p.land(over)
 	}
+	for _, dir := range o.Dirs {
+		p.sys(unix.SYS_MKDIRAT, fd(mount), p.str(dir), val(0o755))
+	}
 	p.destination(o.Dest, resolveDir, 0, o.NoSymlink, strings.HasPrefix(o.Dest, "/proc"))
 	if o.TakeMode {
 		p.do(doMode, noSlot, slotT2, uintptr(mount))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime"
 	"strconv"
 	"syscall"
 
@@ -76,12 +75,6 @@ type Child struct {
 
 // Start lowers the plan, clones and lets the child run to its first wait. On an error no process is left.
 func Start(p *plan.Plan, res *Resources) (*Child, error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	return start(p, res)
-}
-
-func start(p *plan.Plan, res *Resources) (_ *Child, err error) {
 	defer res.close()
 	mem, err := newArena()
 	if err != nil {

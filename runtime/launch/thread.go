@@ -68,7 +68,7 @@ func openTree(o plan.OpenTree, res *Resources, prog *program) error {
 
 // mappedNamespace makes a user namespace with the mappings and returns its descriptor; no process stays in it.
 func mappedNamespace(o plan.MapIDs) (*os.File, error) {
-	c, err := start(&plan.Plan{Flags: plan.NewUser, Child: []plan.Op{plan.Wait{For: "the id mappings are read"}}}, &Resources{})
+	c, err := Start(&plan.Plan{Flags: plan.NewUser, Child: []plan.Op{plan.Wait{For: "the id mappings are read"}}}, &Resources{})
 	if err != nil {
 		return nil, err
 	}

@@ -222,9 +222,7 @@ func (k *creation) enterCgroup() error {
 	if err != nil {
 		return err
 	}
-	if k.c.Cgroup, err = json.Marshal(k.group); err != nil {
-		return fmt.Errorf("encode cgroup: %w", err)
-	}
+	k.c.Cgroup = k.group.AppendJSON(nil)
 	if uid, ok := k.delegates(); ok {
 		if err := k.group.Delegate(uid); err != nil {
 			return err

@@ -42,7 +42,6 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 	var relay *signals
 	if !o.Detach {
 		relay = catchSignals()
-		defer relay.stop()
 	}
 	child, err := x.start(&o)
 	if err != nil {

@@ -200,6 +200,9 @@ func (c *compiler) cgroupMount(m *specs.Mount, dest string, o parsedOptions) err
 	top := Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, Data: []string{"mode=755"}, Attr: o.attr, Name: dest}
 	readOnly := top.Attr.Set&attrReadOnly != 0
 	top.Attr.Set &^= attrReadOnly
+	for _, h := range c.host.CgroupMounts {
+		top.Dirs = append(top.Dirs, h.Name)
+	}
 	c.add(top)
 	for _, h := range c.host.CgroupMounts {
 		c.add(Bind{Source: h.Dir, Dest: path.Join(dest, h.Name), Attr: o.attr, KeepLocked: c.userns})

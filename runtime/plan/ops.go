@@ -157,11 +157,12 @@ type Mount struct {
 	Type, Source, Dest string
 	Data               []string // key=value or flag, in order
 	Attr               Attr
-	CopyUp             bool   // fill a tmpfs with what the destination holds
-	TakeMode           bool   // a tmpfs without mode= takes the mode of the directory that it covers
-	MayBindSys         bool   // sysfs that the kernel refuses (a user namespace without its own network) is bound from the host
-	Name               string // slot for a later Protect of this mount
-	NoSymlink          bool   // the destination must not be reached through a link: /proc, /sys
+	CopyUp             bool     // fill a tmpfs with what the destination holds
+	TakeMode           bool     // a tmpfs without mode= takes the mode of the directory that it covers
+	MayBindSys         bool     // sysfs that the kernel refuses (a user namespace without its own network) is bound from the host
+	Name               string   // slot for a later Protect of this mount
+	NoSymlink          bool     // the destination must not be reached through a link: /proc, /sys
+	Dirs               []string // directories to make in the new file system before it is attached
 }
 
 // What implements Op.

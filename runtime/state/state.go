@@ -54,7 +54,6 @@ type State struct {
 	NoPivot      bool              `json:"noPivot"`      // the root was moved, not pivoted
 	OwnPidNS     bool              `json:"ownPidNS"`     // Init is process 1 of its pid namespace: its death is everybody's
 	Rootless     bool              `json:"rootless"`     // cgroup permission errors were ignored
-	Namespaces   map[string]string `json:"namespaces"`   // kind of the specification to /proc/PID/ns path
 	NoProcess    bool              `json:"noProcess"`    // the config had no process: it cannot be started
 	NoNewKeyring bool              `json:"noNewKeyring"` // the session keyring is the creator's
 }
@@ -126,7 +125,7 @@ func (c *Container) fill(tmp string) error {
 	if c.lock, err = lockDir(context.Background(), tmp); err != nil {
 		return err
 	}
-	data, err := json.Marshal(&c.State)
+	data, err := c.State.encode()
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
@@ -237,7 +236,7 @@ func (c *Container) Path(name string) string { return filepath.Join(c.path, name
 
 // Save replaces state.json by c.State. The state lives no longer than the processes, so it is not forced to the disk.
 func (c *Container) Save() error {
-	data, err := json.Marshal(&c.State)
+	data, err := c.State.encode()
 	if err != nil {
 		return fmt.Errorf("encode state: %w", err)
 	}
@@ -247,9 +246,10 @@ func (c *Container) Save() error {
 	return nil
 }
 
-// SaveConfig keeps the container's configuration as it was at create, for exec.
+// SaveConfig keeps the container's configuration as it was at create, for exec. It is called once, while nobody else looks: the
+// container is still being created.
 func (c *Container) SaveConfig(config []byte) error {
-	if err := atomicfile.Write(c.Path(configFile), config, 0o600, atomicfile.NoSync); err != nil {
+	if err := os.WriteFile(c.Path(configFile), config, 0o600); err != nil {
 		return fmt.Errorf("write config: %w", err)
 	}
 	return nil
