@@ -1,12 +1,13 @@
 # tare: `make help` lists the targets.
 #
 # Variables: GO, PKGS (packages for unit and lint), RUN (-run for the tests), TARE_RUNTIME (the runtime under test,
-# default bin/tare-runtime; runc or crun to compare), FUZZTIME (per target).
+# default bin/tare-runtime; runc or crun to compare), FUZZTIME (per target), ROUNDS (of the benchmarks).
 export CGO_ENABLED = 0
 GO ?= go
 PKGS ?= ./...
 RUN ?= .
 FUZZTIME ?= 30s
+ROUNDS ?= 100
 BIN = $(CURDIR)/bin
 
 # Between releases the version is the next one's pre-release.
@@ -62,10 +63,9 @@ test-vm: build ## the suites in virtual machines, one per kernel
 	@scripts/deps.sh auto
 	@TARE_VM=1 $(GO) test -json -count=1 -timeout 60m ./test/vm/... 2>&1 | $(SUMMARY)
 
-bench: build ## measure against runc and crun
+bench: build ## measure against runc and crun, write docs/benchmarks.md (root, a quiet machine)
 	@scripts/deps.sh auto
-	@[ -d test/bench ] || { echo "there are no comparing benchmarks yet; this is go test -bench"; $(GO) test -run '^$$' -bench . $(UNIT); exit; }; \
-	$(GO) run ./test/bench
+	@$(GO) run ./test/bench -n $(ROUNDS) -o docs/benchmarks.md
 
 fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$($(GO) list $(PKGS)); do \
