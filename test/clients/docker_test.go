@@ -50,7 +50,7 @@ var dockerRows = []row{
 	{name: "create, start, wait, restart, kill", script: `quiet d create --runtime side --cgroup-parent /$M --network none --name c1 bb sh -c 'echo hi; exec sleep 100'; d start c1; d restart -t 0 c1; d kill -s KILL c1; d wait c1; d logs c1; try d exec c1 true; try d kill c1`,
 		want: "~^c1\nc1\nc1\n137\nhi\nhi\nstatus 1\nstatus 1$", err: "not running"},
 	{name: "pause", script: `quiet drun -d --name c1 bb sleep 100; d pause c1; d inspect -f '{{.State.Status}}' c1; try d exec c1 true; d unpause c1; d exec c1 echo in; d pause c1; d rm -f c1`, want: "c1\npaused\nstatus 1\nc1\nin\nc1\nc1", err: "paused"},
-	{name: "limits", script: `quiet drun -d --name c1 --memory 64m --memory-swap 128m --pids-limit 50 --cpus 0.5 --cpu-shares 512 --cpuset-cpus 0 bb sleep 100
+	{name: "limits", v1: true, script: `quiet drun -d --name c1 --memory 64m --memory-swap 128m --pids-limit 50 --cpus 0.5 --cpu-shares 512 --cpuset-cpus 0 bb sleep 100
 		limit c1 memory memory.limit_in_bytes; limit c1 pids pids.max; limit c1 cpu cpu.cfs_quota_us; limit c1 cpu cpu.shares; limit c1 cpuset cpuset.cpus; limit c1 devices devices.list | sort
 		d update --memory 80m --cpus 0.3 c1; limit c1 memory memory.limit_in_bytes; limit c1 cpu cpu.cfs_quota_us; d stats --no-stream --format '{{.PIDs}}' c1; d top c1 -o pid,args | awk 'END {print $2, $3}'`,
 		want: "~^67108864\n50\n50000\n512\n0\n(.*\n)+c1\n83886080\n30000\n1\nsleep 100$"},

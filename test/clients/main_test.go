@@ -52,6 +52,10 @@ var world = sync.OnceValues(func() ([2]*side, error) {
 		if err := os.Mkdir(s.dir, 0o755); err != nil {
 			return sides, err
 		}
+		// Clients wait for the disk after each step; what they write here need not outlive anything.
+		if err := unix.Mount("tmpfs", s.dir, "tmpfs", 0, "mode=755"); err != nil {
+			return sides, fmt.Errorf("mount tmpfs on %s: %w", s.dir, err)
+		}
 		functions := helpers + podmanShell + buildahShell + ctrShell + dockerShell
 		if err := os.WriteFile(filepath.Join(s.dir, "functions"), []byte(functions), 0o644); err != nil {
 			return sides, err

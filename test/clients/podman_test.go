@@ -57,6 +57,8 @@ var podmanStatus = []row{
 	{name: "127 not found", script: `try run --rm bb nothing; try run --rm bb /bin/nothing`,
 		want: "status 127\nstatus 127", err: "not found"},
 	{name: "126 not executable", script: `try run --rm bb /etc/passwd; try run --rm bb /etc`, want: "status 126\nstatus 126", err: "permission denied"},
+	{name: "a runtime that Podman does not know", better: "Podman knows runc's log format", script: `grep -v json containers.conf >plain.conf; export CONTAINERS_CONF=$D/plain.conf
+		try run --rm bb nothing; try run --rm bb /etc/passwd; try run --rm bb sh -c 'exit 5'`, want: "status 127\nstatus 126\nstatus 5", err: "not found"},
 	{name: "126 working directory is a file", script: `try run --rm -w /etc/passwd bb true`, want: "status 126", err: "."},
 	{name: "125 of podman", script: `try run --rm -v /none:/x bb true; try run --rm --user nobody bb true`, want: "~^status 12[56]\nstatus 12[56]$", err: "."},
 	{name: "137 killed", script: `quiet run -d --name c bb sleep 100; quiet p kill c; p wait c; p inspect -f '{{.State.Status}} {{.State.ExitCode}}' c`,
