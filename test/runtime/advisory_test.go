@@ -412,7 +412,7 @@ func swap(h *H, a, b string) (stop func()) {
 func TestAdvisoryRaces(t *testing.T) {
 	n := 30
 	if long() {
-		n = 2000
+		n = 1000
 	}
 	race := func(name string, edits func(c *canary, vol string) []string) {
 		row(t, name, func(h *H) {
