@@ -231,6 +231,9 @@ func (k *creation) enterCgroup() error {
 	if k.join, err = k.group.Join(); err != nil {
 		return err
 	}
+	if err := k.delegate(); err != nil {
+		return err
+	}
 	return k.group.ApplyDevices(k.spec.Linux.Resources) // not beside the child, which makes device nodes
 }
 
