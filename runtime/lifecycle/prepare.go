@@ -220,8 +220,12 @@ func namespaceFlags(s *specs.Spec) (flags uint64) {
 	return flags
 }
 
-// Plan returns the plan of the bundle's container as create would make it. It changes nothing.
+// Plan returns the plan of the bundle's container as create would make it for an id like the bundle's name. It changes nothing.
 func (r *Runtime) Plan(bundle string) (*plan.Plan, error) {
+	bundle, err := filepath.Abs(bundle)
+	if err != nil {
+		return nil, fmt.Errorf("find bundle: %w", err)
+	}
 	p, err := r.prepare(&CreateOptions{ID: filepath.Base(bundle), Bundle: bundle}, true)
 	if err != nil {
 		return nil, err
