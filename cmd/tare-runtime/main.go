@@ -1,9 +1,3 @@
-// The Go runtime would read the mount table and the cgroup's CPU limit to choose its number of threads, and look again each second:
-// this program lives for milliseconds, and the time must not grow with the number of mounts.
-//
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 // Command tare-runtime runs containers from bundles as the OCI runtime specification describes them, with the command line
 // of runc, so that whatever drives runc can drive it.
 package main
