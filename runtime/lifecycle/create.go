@@ -114,6 +114,11 @@ func (k *creation) clone(wait bool) (err error) {
 		}
 	}
 	k.child, err = launch.Start(k.plan, k.resources())
+	if k.listen != nil {
+		// The child's copy is the only one from here on: a start that comes when the child is dead would wait for ever.
+		k.listen.Close()
+		k.listen = nil
+	}
 	return err
 }
 
