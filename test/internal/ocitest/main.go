@@ -18,6 +18,7 @@ import (
 const insideEnv = "TARE_OCITEST_INSIDE"
 
 // RuntimeEnv names the variable that holds the path (or PATH name) of the runtime under test. Empty: ./cmd/tare-runtime is built.
+// Give go test -count=1: its cache knows nothing of the binary.
 const RuntimeEnv = "TARE_RUNTIME"
 
 // workDir is the suite's own directory: mode 0755, on the file system of os.TempDir, removed at the end.
