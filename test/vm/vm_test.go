@@ -65,7 +65,7 @@ var suites = []suite{
 	{pkg: "runtime/cgroup", quick: "Lifecycle|ApplyAndUpdate|Devices|FreezeAndKill|DestroyFrozenTree|RollsBack", modules: []string{"loop"},
 		v2: []string{"."}, hybrid: []string{"."}},
 	{pkg: "test/runtime", quick: "^TestV2(Inside|Exec|Lifecycle|Rootless)$|^TestV2Limits$/^C23", modules: []string{"loop", "overlay"}, runtime: true,
-		v2:     []string{"^TestV2", "^(TestExec.*|TestMounts.*)$", "^(TestSeccomp|TestDevices|TestKillDelete)$", "^TestRun"},
+		v2:     []string{"^TestV2", "^(TestExec.*|TestMounts.*|TestRun.*)$", "^(TestSeccomp|TestDevices|TestKillDelete)$", "^(TestRootless|TestNamespaces|TestLifecycle)$"},
 		hybrid: []string{"^(TestLimits|TestCgroup.*|TestDevices|TestKillDelete)$"}},
 }
 

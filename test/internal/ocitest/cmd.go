@@ -248,7 +248,8 @@ func (h *H) AwaitStatus(id, status string) {
 	h.Await("status "+status, func() bool { return h.State(id).Status == status })
 }
 
-// CgroupFile reads a file of the cgroup in which the process is, in the v1 hierarchy of the controller.
+// CgroupFile reads a file of the cgroup in which the process is: in the v1 hierarchy of the controller, or on a machine with
+// cgroup v2 alone in the one that there is.
 func (h *H) CgroupFile(pid int, controller, file string) string {
 	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	if err != nil {
@@ -256,8 +257,8 @@ func (h *H) CgroupFile(pid int, controller, file string) string {
 	}
 	for _, l := range strings.Split(string(data), "\n") {
 		f := strings.SplitN(l, ":", 3)
-		if len(f) == 3 && (f[1] == controller || f[1] == "name="+controller || controller == "unified" && f[1] == "") {
-			data, err := os.ReadFile(filepath.Join("/sys/fs/cgroup", controller, f[2], file))
+		if len(f) == 3 && (f[1] == controller || f[1] == "name="+controller || f[1] == "" && (controller == "unified" || unifiedOnly())) {
+			data, err := os.ReadFile(filepath.Join(cgroupMount(controller), f[2], file))
 			if err != nil {
 				h.Fatalf("%v", err)
 			}
@@ -266,6 +267,19 @@ func (h *H) CgroupFile(pid int, controller, file string) string {
 	}
 	h.Fatalf("process %d is in no %s cgroup:\n%s", pid, controller, data)
 	return ""
+}
+
+// unifiedOnly tells whether /sys/fs/cgroup is cgroup v2.
+func unifiedOnly() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
+}
+
+func cgroupMount(controller string) string {
+	if unifiedOnly() {
+		return "/sys/fs/cgroup"
+	}
+	return filepath.Join("/sys/fs/cgroup", controller)
 }
 
 // Signal sends a signal to the process of the runtime that runs the container in the foreground.
