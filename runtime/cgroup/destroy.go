@@ -34,8 +34,11 @@ func (g *Group) Destroy(ctx context.Context) error {
 			continue
 		}
 		for _, p := range slices.Backward(d.Made) {
-			if p != d.Path && cgroupfs.Rmdir(d.MountPoint+p) != nil {
-				break // in use by another container, or gone
+			if p == d.Path {
+				continue
+			}
+			if err := cgroupfs.Rmdir(d.MountPoint + p); err != nil && err != syscall.ENOENT {
+				break // in use by another container
 			}
 		}
 	}

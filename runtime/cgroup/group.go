@@ -128,6 +128,23 @@ func (g *Group) Create(res *specs.LinuxResources) error {
 	return nil
 }
 
+// Claim returns the part of the group that does not exist yet, as if Create had made it. A state that keeps it before Create is
+// called can undo a Create that was cut short, and never touches the group of somebody else.
+func (g *Group) Claim() *Group {
+	claim := &Group{Mode: g.Mode}
+	for _, d := range g.Dirs {
+		d.Made = nil
+		for p := d.Path; p != "/" && !cgroupfs.IsDir(d.MountPoint+p); p = path.Dir(p) {
+			d.Made = append(d.Made, p)
+		}
+		if len(d.Made) > 0 {
+			slices.Reverse(d.Made)
+			claim.Dirs = append(claim.Dirs, d)
+		}
+	}
+	return claim
+}
+
 func create(d *Dir, needs []need) error {
 	if err := d.mkdirAll(); err != nil {
 		return err

@@ -219,7 +219,13 @@ func (k *creation) enterCgroup() error {
 	if k.group == nil {
 		return nil
 	}
+	if err := k.claimCgroup(); err != nil {
+		return err
+	}
 	err := k.group.Create(k.spec.Linux.Resources)
+	if err != nil {
+		k.c.Cgroup = nil // it has removed what it made
+	}
 	if errors.Is(err, cgroup.ErrNotPermitted) && k.host.Rootless && !asksLimits(k.spec.Linux.Resources) {
 		k.r.Debug("no cgroup: " + err.Error())
 		return k.withoutCgroup()
@@ -240,6 +246,14 @@ func (k *creation) enterCgroup() error {
 		return err
 	}
 	return k.group.ApplyDevices(k.spec.Linux.Resources) // not beside the child, which makes device nodes
+}
+
+// claimCgroup saves what Create is about to make, for a delete after this process was killed in the midst of it.
+func (k *creation) claimCgroup() (err error) {
+	if k.c.Cgroup, err = json.Marshal(k.group.Claim()); err != nil {
+		return fmt.Errorf("encode cgroup: %w", err)
+	}
+	return k.c.Save()
 }
 
 // delegates tells whether the container may manage groups below its own, and the host's number of the user who does: runtime-spec,

@@ -20,7 +20,7 @@ const dying = 10 * time.Second
 func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	c, s, err := r.load(id)
 	if errors.Is(err, state.ErrNotExist) && force {
-		return nil
+		return state.Sweep(r.Root, id)
 	}
 	if err != nil {
 		return err

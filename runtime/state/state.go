@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -102,11 +103,11 @@ func Reserve(root, id string) (*Container, error) {
 		Version: specs.Version, ID: id, Creating: true, Creator: creator,
 		Created: time.Now().UTC(), Owner: uint32(os.Geteuid()),
 	}}
-	if _, err := os.Lstat(c.path); err == nil {
+	if st, err := os.Lstat(c.path); err == nil && (!st.IsDir() || os.Remove(c.path) != nil) { // empty: a Remove that was cut short
 		return nil, ErrExists
 	}
 	// No id has a tilde.
-	tmp := filepath.Join(root, "~"+strconv.Itoa(os.Getpid())+"~"+id[:min(len(id), 200)])
+	tmp := filepath.Join(root, "~"+strconv.Itoa(os.Getpid())+tmpSuffix(id))
 	if err := os.Mkdir(tmp, 0o700); err != nil {
 		return nil, fmt.Errorf("make state directory: %w", err)
 	}
@@ -116,6 +117,37 @@ func Reserve(root, id string) (*Container, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+func tmpSuffix(id string) string { return "~" + id[:min(len(id), 200)] }
+
+// Sweep removes what a Reserve or a Remove of id that was cut short has left, where there is no container of that id.
+func Sweep(root, id string) error {
+	if err := CheckID(id); err != nil {
+		return err
+	}
+	path := filepath.Join(root, id)
+	if st, err := os.Lstat(path); err == nil && st.IsDir() {
+		os.Remove(path) // when it is empty
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove state: %w", err)
+	}
+	for _, e := range entries {
+		pid, ok := strings.CutSuffix(e.Name(), tmpSuffix(id))
+		n, err := strconv.Atoi(strings.TrimPrefix(pid, "~"))
+		if !ok || err != nil {
+			continue
+		}
+		if _, err := procfs.ReadStat(n); err == nil {
+			continue // still at work
+		}
+		if err := os.RemoveAll(filepath.Join(root, e.Name())); err != nil {
+			return fmt.Errorf("remove state: %w", err)
+		}
+	}
+	return nil
 }
 
 // fill makes tmp a complete container directory and gives it its name. Renaming over a directory that is not empty fails, and
