@@ -66,7 +66,7 @@ var suites = []suite{
 		v2: []string{"."}, hybrid: []string{"."}},
 	{pkg: "test/runtime", quick: "^TestV2(Inside|Exec|Lifecycle|Rootless)$|^TestV2Limits$/^C23", modules: []string{"loop", "overlay"}, runtime: true,
 		v2:     []string{"^TestV2", "^(TestExec.*|TestMounts.*|TestRun.*)$", "^(TestSeccomp|TestDevices|TestKillDelete)$", "^(TestRootless|TestNamespaces|TestLifecycle)$"},
-		hybrid: []string{"^(TestLimits|TestCgroup.*|TestDevices|TestKillDelete)$"}},
+		hybrid: []string{"^(TestCgroupInside|TestCgroupPlace|TestDevices|TestKillDelete)$|^TestLimits$/^C(1|2|6|12|13|15|16|21) "}},
 }
 
 // machine adds the suite's test binary and what it drives to a machine.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -257,7 +258,7 @@ func (h *H) CgroupFile(pid int, controller, file string) string {
 	}
 	for _, l := range strings.Split(string(data), "\n") {
 		f := strings.SplitN(l, ":", 3)
-		if len(f) == 3 && (f[1] == controller || f[1] == "name="+controller || f[1] == "" && (controller == "unified" || unifiedOnly())) {
+		if len(f) == 3 && (slices.Contains(strings.Split(f[1], ","), controller) || f[1] == "name="+controller || f[1] == "" && (controller == "unified" || unifiedOnly())) {
 			data, err := os.ReadFile(filepath.Join(cgroupMount(controller), f[2], file))
 			if err != nil {
 				h.Fatalf("%v", err)
