@@ -177,7 +177,7 @@ func writePidFile(path string, pid int) error {
 	if path == "" {
 		return nil
 	}
-	if err := atomicfile.Write(path, []byte(strconv.Itoa(pid)), 0o666, atomicfile.NoSync); err != nil {
+	if err := atomicfile.Write(path, []byte(strconv.Itoa(pid)), 0o644, atomicfile.NoSync); err != nil {
 		return fmt.Errorf("write pid file: %w", err)
 	}
 	return nil
