@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -234,11 +232,6 @@ func (k *creation) enterCgroup() error {
 		return err
 	}
 	k.c.Cgroup = k.group.AppendJSON(nil)
-	if uid, ok := k.delegates(); ok {
-		if err := k.group.Delegate(uid); err != nil {
-			return err
-		}
-	}
 	if k.join, err = k.group.Join(); err != nil {
 		return err
 	}
@@ -249,36 +242,9 @@ func (k *creation) enterCgroup() error {
 }
 
 // claimCgroup saves what Create is about to make, for a delete after this process was killed in the midst of it.
-func (k *creation) claimCgroup() (err error) {
-	if k.c.Cgroup, err = json.Marshal(k.group.Claim()); err != nil {
-		return fmt.Errorf("encode cgroup: %w", err)
-	}
+func (k *creation) claimCgroup() error {
+	k.c.Cgroup = k.group.Claim().AppendJSON(nil)
 	return k.c.Save()
-}
-
-// delegates tells whether the container may manage groups below its own, and the host's number of the user who does: runtime-spec,
-// "Cgroup ownership".
-func (k *creation) delegates() (int, bool) {
-	if !k.host.CgroupV2 || k.spec.Process == nil {
-		return 0, false
-	}
-	may := false
-	for _, ns := range k.spec.Linux.Namespaces {
-		may = may || ns.Type == specs.CgroupNamespace && ns.Path == ""
-	}
-	writable := false
-	for _, m := range k.spec.Mounts {
-		if filepath.Clean(m.Destination) == "/sys/fs/cgroup" && strings.HasPrefix(m.Type, "cgroup") {
-			writable = !slices.Contains(m.Options, "ro")
-		}
-	}
-	uid := k.spec.Process.User.UID
-	for _, m := range k.spec.Linux.UIDMappings {
-		if uid >= m.ContainerID && uid-m.ContainerID < m.Size {
-			return int(m.HostID + uid - m.ContainerID), may && writable
-		}
-	}
-	return int(uid), may && writable && len(k.spec.Linux.UIDMappings) == 0
 }
 
 // withoutCgroup compiles the plan again for a container that stays in the caller's cgroup.
