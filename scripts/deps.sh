@@ -34,6 +34,7 @@ criu criu checkpoint and restore
 qemu-system-x86_64 qemu-system-x86 tests in virtual machines
 strace strace tests that count system calls
 hyperfine hyperfine benchmarks
+gcc gcc the floor of the benchmarks, a static C program
 jq jq checks of JSON output
 ip iproute2 network tests
 mkfs.ext4 e2fsprogs tests on a full disk
@@ -47,9 +48,9 @@ missing_packages() {
     echo "$needs" | while read -r cmd pkg _; do
         [ -z "$cmd" ] || have "$cmd" || echo "$pkg"
     done | sort -u
-    if [ "$mode" != demo ] && [ ! -x /usr/lib/cni/bridge ]; then
-        echo containernetworking-plugins
-    fi
+    [ "$mode" != demo ] || return 0
+    [ -x /usr/lib/cni/bridge ] || echo containernetworking-plugins
+    ls /usr/lib/*/libc.a >/dev/null 2>&1 || echo libc6-dev
 }
 
 # Services of the packages must not start: the suites run their own.
