@@ -31,6 +31,7 @@ type creation struct {
 	join   []cgroup.JoinFile
 	listen *os.File
 	child  *launch.Child
+	relay  *signals // of a runtime in the foreground
 }
 
 // Create makes a container up to the point where only its program is missing: steps 1 to 5 of the lifecycle in runtime.md. On
@@ -92,6 +93,9 @@ func (k *creation) steps(ctx context.Context, wait bool) []func() error {
 		func() error { return k.createHooks(ctx) },
 		func() error { return k.child.Finish() },
 		func() error {
+			if k.attach && k.relay == nil {
+				k.relay = catchSignals()
+			}
 			if wait {
 				return k.child.Await(plan.StageCreated)
 			}
@@ -116,6 +120,9 @@ func (k *creation) clone(wait bool) (err error) {
 		// The child's copy is the only one from here on: a start that comes when the child is dead would wait for ever.
 		k.listen.Close()
 		k.listen = nil
+	}
+	if k.attach && k.hasCreateHooks() {
+		k.relay = catchSignals() // hooks may take long
 	}
 	return err
 }

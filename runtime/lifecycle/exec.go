@@ -39,10 +39,6 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 		return 255, err
 	}
 	defer x.in.close()
-	var relay *signals
-	if !o.Detach {
-		relay = catchSignals()
-	}
 	child, err := x.start(&o)
 	if err != nil {
 		return 255, err
@@ -52,13 +48,14 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 		return 0, nil
 	}
 	defer child.Close()
-	return accompany(child, relay), nil
+	return accompany(child, x.relay), nil
 }
 
 // addition is a process on its way into a container.
 type addition struct {
-	in   *inside
-	plan *plan.Plan
+	in    *inside
+	plan  *plan.Plan
+	relay *signals // of a runtime in the foreground
 }
 
 // inside opens a container for processes that join it. The caller calls close.
@@ -182,7 +179,12 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 	steps := []func() error{
 		child.Begin,
 		child.Finish,
-		func() error { return child.Await(0) },
+		func() error {
+			if !o.Detach {
+				x.relay = catchSignals()
+			}
+			return child.Await(0)
+		},
 		func() error { return sendTerminal(o.ConsoleSocket, child) },
 		func() error { return sendPidfd(o.PidfdSocket, child) },
 		func() error { return writePidFile(o.PidFile, child.PID) },
