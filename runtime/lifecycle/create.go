@@ -50,7 +50,7 @@ func (k *creation) look(wait bool) (err error) {
 	if err := state.CheckID(k.o.ID); err != nil {
 		return err
 	}
-	if k.prepared, err = k.r.prepare(&k.o, wait); err != nil {
+	if k.prepared, err = k.r.prepare(&k.o, wait, k.attach); err != nil {
 		return err
 	}
 	return k.checkTerminal()

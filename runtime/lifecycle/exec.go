@@ -129,6 +129,9 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 	case !p.Terminal && o.ConsoleSocket != "":
 		return nil, errors.New("cannot use console socket if the runtime will not detach or allocate tty")
 	}
+	if !o.Detach {
+		ownSize(p)
+	}
 	sub, err := subgroups(o.Cgroups)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"github.com/tare-oci/tare/internal/nofile"
 	"github.com/tare-oci/tare/internal/sys/caps"
 	"github.com/tare-oci/tare/internal/sys/descriptor"
+	"github.com/tare-oci/tare/internal/sys/pty"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/plan"
@@ -32,7 +33,7 @@ type prepared struct {
 }
 
 // prepare reads the bundle and compiles its plan. It changes nothing.
-func (r *Runtime) prepare(o *CreateOptions, waitStart bool) (*prepared, error) {
+func (r *Runtime) prepare(o *CreateOptions, waitStart, attach bool) (*prepared, error) {
 	bundle, err := filepath.Abs(o.Bundle)
 	if err != nil {
 		return nil, fmt.Errorf("find bundle: %w", err)
@@ -49,6 +50,9 @@ func (r *Runtime) prepare(o *CreateOptions, waitStart bool) (*prepared, error) {
 		return nil, err
 	}
 	if p.spec.Process != nil {
+		if attach {
+			ownSize(p.spec.Process)
+		}
 		fds, env, err := passed(o.PreserveFDs)
 		if err != nil {
 			return nil, err
@@ -65,6 +69,16 @@ func (r *Runtime) prepare(o *CreateOptions, waitStart bool) (*prepared, error) {
 		r.Warn(w)
 	}
 	return p, nil
+}
+
+// ownSize gives a terminal without a size that of this process's own, from its first moment: the program may ask at once.
+func ownSize(p *specs.Process) {
+	if !p.Terminal || p.ConsoleSize != nil || !pty.IsTerminal(os.Stdin) {
+		return
+	}
+	if size, err := pty.GetSize(os.Stdin); err == nil {
+		p.ConsoleSize = &specs.Box{Width: uint(size.Cols), Height: uint(size.Rows)}
+	}
 }
 
 // compile makes the plan anew, for changed options or facts.
@@ -226,7 +240,7 @@ func (r *Runtime) Plan(bundle string) (*plan.Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find bundle: %w", err)
 	}
-	p, err := r.prepare(&CreateOptions{ID: filepath.Base(bundle), Bundle: bundle}, true)
+	p, err := r.prepare(&CreateOptions{ID: filepath.Base(bundle), Bundle: bundle}, true, false)
 	if err != nil {
 		return nil, err
 	}
