@@ -51,9 +51,9 @@ unit: ## unit tests of the packages, without the black-box suites
 
 test: build ## everything: unit tests, then the black-box suites over bin/ (root)
 	@scripts/deps.sh auto
-	@{ $(GO) test -json -run '$(RUN)' $(UNIT); \
-	   [ -z "$(SUITES)" ] || TARE_RUNTIME=$${TARE_RUNTIME:-$(BIN)/tare-runtime} PATH="$(BIN):$$PATH" \
-	   $(GO) test -json -count=1 -p 1 -timeout 30m -run '$(RUN)' $(SUITES); } 2>&1 | $(SUMMARY)
+	@export TARE_RUNTIME=$${TARE_RUNTIME:-$(BIN)/tare-runtime} PATH="$(BIN):$$PATH"; \
+	{ $(GO) test -json -run '$(RUN)' $(UNIT); \
+	   [ -z "$(SUITES)" ] || $(GO) test -json -count=1 -p 1 -timeout 30m -run '$(RUN)' $(SUITES); } 2>&1 | $(SUMMARY)
 
 test-long: ## the same with TARE_LONG=1: tests that take minutes run too
 	@TARE_LONG=1 $(MAKE) --no-print-directory test

@@ -29,6 +29,8 @@ type summary struct {
 	running  map[key]bool     // tests and packages that did not end yet
 	skips    map[string][]string
 	failures []string
+	again    []key // failed tests of black-box suites, which run once more
+	unsteady []string
 	builds   map[string][]string // output of the compiler, by import path
 
 	passed, failed, skipped, packages int
@@ -94,6 +96,9 @@ func (s *summary) testEnd(k key, e event) {
 		if !s.failedIn[k] {
 			s.failed++
 			s.failures = append(s.failures, short(k.pkg)+" "+k.test)
+			if strings.HasPrefix(short(k.pkg), "test/") {
+				s.again = append(s.again, k)
+			}
 		}
 	case s.parents[k]:
 	case e.Action == "skip":
@@ -191,6 +196,12 @@ func (s *summary) finish() bool {
 				fmt.Fprint(s.w, ", …")
 			}
 			fmt.Fprintln(s.w, ")")
+		}
+	}
+	if len(s.unsteady) > 0 {
+		fmt.Fprintln(s.w, "\nfailed at first and passed when run once more, alone: a race in the test or in what it tests, to be found:")
+		for _, f := range s.unsteady {
+			fmt.Fprintln(s.w, "  "+f)
 		}
 	}
 	if len(s.failures) > 0 {
