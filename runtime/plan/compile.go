@@ -30,8 +30,9 @@ type Host struct {
 	// RootMount is the mount point that holds the bundle's root file system; needed for shared root propagation only.
 	RootMount string
 	// NoFile is the soft and hard limit of open files that the runtime was started with; 0, 0: not known.
-	NoFile       [2]uint64
-	IDMapHelpers bool // newuidmap and newgidmap are to be used
+	NoFile [2]uint64
+	// IDMapHelpers has newuidmap(1) and newgidmap(1) write the maps.
+	IDMapHelpers bool
 }
 
 // CgroupMount is one entry of a mount of type cgroup.

@@ -23,11 +23,12 @@ type Op interface {
 
 // Plan is everything that turns a fresh clone of the runtime into the container's process.
 type Plan struct {
-	// Thread runs on the parent's own (locked) thread before the clone: what the child can no longer do once it
-	// is in its namespaces.
+	// Thread runs in the parent before the clone: what the child can no longer do once it is in its namespaces. It
+	// changes no namespace of the parent.
 	Thread []Op
 	// Outer, when not empty, runs in an intermediate process that clones the child at the end: needed where the child's
-	// namespaces must belong to a user namespace that is joined, or when a time namespace needs its offsets first.
+	// namespaces must belong to a user namespace that is joined, where a pid namespace is joined, which only children enter,
+	// and when a time namespace needs its offsets first.
 	Outer []Op
 	// Flags are the CLONE_NEW* flags with which the child is cloned.
 	Flags uint64
