@@ -51,7 +51,8 @@ unit: ## unit tests of the packages, without the black-box suites
 
 test: build ## everything: unit tests, then the black-box suites over bin/ (root)
 	@scripts/deps.sh auto
-	@export TARE_RUNTIME=$${TARE_RUNTIME:-$(BIN)/tare-runtime} PATH="$(BIN):$$PATH"; \
+	@scripts/peers.sh
+	@export TARE_RUNTIME=$${TARE_RUNTIME:-$(BIN)/tare-runtime} PATH="$(BIN):$(CURDIR)/.cache/bin:$$PATH"; \
 	{ $(GO) test -json -run '$(RUN)' $(UNIT); \
 	   [ -z "$(SUITES)" ] || $(GO) test -json -count=1 -p 1 -timeout 30m -run '$(RUN)' $(SUITES); } 2>&1 | $(SUMMARY)
 

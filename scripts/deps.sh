@@ -28,6 +28,14 @@ dockerd docker.io the suite of real clients
 skopeo skopeo images written by another tool
 umoci umoci images written by another tool
 buildah buildah images written by another tool
+docker-registry docker-registry registries of another make
+nginx nginx-light the benchmark of the registry
+htpasswd apache2-utils password files written by another tool
+chromium chromium the registry's page in a browser
+xz xz-utils layers compressed by another tool
+zstd zstd layers compressed by another tool
+setcap libcap2-bin files with capabilities in layers
+setfattr attr files with extended attributes in layers
 debootstrap debootstrap the Debian image of the suites
 newuidmap uidmap containers without privileges
 criu criu checkpoint and restore
