@@ -150,6 +150,11 @@ func ParseIndex(raw []byte, mediaType string) (v1.Index, error) {
 			return v1.Index{}, fmt.Errorf("index, entry %d: %w", i, err)
 		}
 	}
+	if idx.Subject != nil {
+		if err := CheckDescriptor(*idx.Subject); err != nil {
+			return v1.Index{}, fmt.Errorf("index's subject: %w", err)
+		}
+	}
 	return idx, nil
 }
 

@@ -1,7 +1,6 @@
 package reference
 
 import (
-	"errors"
 	"strings"
 	"testing"
 
@@ -31,19 +30,26 @@ func TestParse(t *testing.T) {
 		{"docker-archive:x.tar:@4294967296", Reference{}, "position from 0"},
 		{"docker-archive:x.tar:Busybox", Reference{}, "lower-case"},
 		{"docker-archive:x.tar:a@sha256:" + strings.Repeat("a", 64), Reference{}, "not with digests"},
+		{"dir:/a:b", Reference{Dir, "/a:b", "", -1}, ""},
+		{"dir:", Reference{}, "path is missing"},
+		{"docker://localhost:5000/a/b:x", Reference{Docker, "", "localhost:5000/a/b:x", -1}, ""},
+		{"docker://a.b/c@sha256:" + strings.Repeat("a", 64), Reference{Docker, "", "a.b/c@sha256:" + strings.Repeat("a", 64), -1}, ""},
+		{"docker://Alpine", Reference{}, "lower-case"},
+		{"docker://", Reference{}, "a repository has"},
+		{"store:alpine", Reference{Store, "", "alpine", -1}, ""},
+		{"store:sha256:0123456789ab", Reference{Store, "", "sha256:0123456789ab", -1}, ""},
+		{"store:A", Reference{}, "lower-case"},
 		{"oci:", Reference{}, "path is missing"},
 		{"oci::x", Reference{}, "path is missing"},
 		{"oci:x:", Reference{}, "name is missing"},
 		{"oci:x\n", Reference{}, "control characters"},
 		{"", Reference{}, "transport is missing"},
-		{"./dir", Reference{}, "transport is missing; known are oci:DIR[:REF], oci-archive:FILE[:REF] and docker-archive:"},
+		{"./dir", Reference{}, "transport is missing; known are docker://NAME, store:NAME, oci:DIR[:REF], oci-archive:"},
 		{"/dir:x", Reference{}, "transport is missing"},
-		{"dir:/x", Reference{}, `unknown transport "dir"; known are oci:DIR`},
-		{"docker-daemon:busybox:latest", Reference{}, `unknown transport "docker-daemon"`},
-		{"alpine", Reference{}, "pulling from registries is not there yet"},
-		{"alpine:3.20", Reference{}, "pulling from registries"},
-		{"localhost:5000/a/b:x", Reference{}, "pulling from registries"},
-		{"docker://alpine", Reference{}, "pulling from registries"},
+		{"docker:busybox", Reference{}, `unknown transport "docker"`},
+		{"docker-daemon:busybox:latest", Reference{}, `unknown transport "docker-daemon"; known are docker://NAME`},
+		{"alpine:3.20", Reference{}, "say docker://alpine:3.20 for the registry's or store:alpine:3.20 for"},
+		{"localhost:5000/a/b:x", Reference{}, "transport is missing: say"},
 	} {
 		r, err := Parse(c.in)
 		check(t, c.in, err, c.err)
@@ -54,8 +60,31 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: String %s", c.in, r)
 		}
 	}
-	if _, err := Parse("alpine"); !errors.Is(err, ErrRegistry) {
-		t.Errorf("alpine: %v is not ErrRegistry", err)
+	if r, err := Parse("docker://alpine"); err != nil || r.Name != "docker.io/library/alpine:latest" {
+		t.Errorf("docker://alpine: %+v, %v", r, err)
+	}
+}
+
+func TestParseImage(t *testing.T) {
+	for _, c := range []struct {
+		in   string
+		want Reference
+		err  string
+	}{
+		{"alpine", Reference{Store, "", "alpine", -1}, ""},
+		{"localhost:5000/a/b:x", Reference{Store, "", "localhost:5000/a/b:x", -1}, ""},
+		{"sha256:0123456789ab", Reference{Store, "", "sha256:0123456789ab", -1}, ""},
+		{"docker-daemon:x", Reference{}, "unknown transport"},
+		{"dir:x", Reference{Dir, "x", "", -1}, ""},
+		{"Alpine", Reference{}, "transport is missing; known"},
+		{"./x", Reference{}, "transport is missing; known"},
+		{"store:", Reference{}, "a repository has"},
+	} {
+		r, err := ParseImage(c.in)
+		check(t, c.in, err, c.err)
+		if r != c.want {
+			t.Errorf("%s: %+v, want %+v", c.in, r, c.want)
+		}
 	}
 }
 
@@ -125,7 +154,7 @@ func TestCheckDigest(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, s := range []string{"oci:dir:ref", "oci-archive:f", "docker-archive:f:@1", "docker-archive:f:a/b:c", "alpine", "docker://x", "[::1]:5/x@sha256:0"} {
+	for _, s := range []string{"oci:dir:ref", "oci-archive:f", "docker-archive:f:@1", "docker-archive:f:a/b:c", "alpine", "docker://x", "store:y", "dir:z:a", "sha256:0123456789ab", "[::1]:5/x@sha256:0"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -133,6 +162,12 @@ func FuzzParse(f *testing.F) {
 			again, err := Parse(r.String())
 			if err != nil || again != r {
 				t.Errorf("%q: %+v, again %+v, %v", s, r, again, err)
+			}
+		}
+		if r, err := ParseImage(s); err == nil {
+			again, err := Parse(r.String())
+			if err != nil || again != r {
+				t.Errorf("image %q: %+v, again %+v, %v", s, r, again, err)
 			}
 		}
 		n, err := ParseName(s)
