@@ -1,0 +1,142 @@
+package transfer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tare-oci/tare/image/content"
+	"github.com/tare-oci/tare/image/manifest"
+)
+
+func (o *Options) jobs() int {
+	if o.Jobs > 0 {
+		return o.Jobs
+	}
+	return DefaultJobs
+}
+
+// parallel calls do for 0 to n-1, at most jobs at a time, in order. After an error no more are begun and the context of those
+// that run is cancelled; the first error is returned when all have ended.
+func parallel(ctx context.Context, jobs, n int, do func(ctx context.Context, i int) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, jobs)
+	for i := range n {
+		slots <- struct{}{}
+		if ctx.Err() != nil {
+			break
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := do(ctx, i); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// A copier carries out a plan.
+type copier struct {
+	src      *library
+	dst      content.Target
+	o        *Options
+	progress *progress
+}
+
+func (c *copier) copy(ctx context.Context, p *plan) error {
+	for _, d := range p.blobs {
+		c.progress.say(Event{Kind: Planned, Descriptor: d})
+	}
+	err := parallel(ctx, c.o.jobs(), len(p.blobs), func(ctx context.Context, i int) error {
+		return c.blob(ctx, p.blobs[i])
+	})
+	if err != nil {
+		return err
+	}
+	for _, level := range p.levels {
+		err := parallel(ctx, c.o.jobs(), len(level), func(ctx context.Context, i int) error {
+			return c.document(ctx, level[i], p.sparse)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blob copies one blob unless it is there, without its bytes if that is possible.
+func (c *copier) blob(ctx context.Context, d v1.Descriptor) error {
+	there, err := c.dst.Exists(ctx, d)
+	if err != nil {
+		return fmt.Errorf("look for %s: %w", d.Digest, err)
+	}
+	if there {
+		c.progress.say(Event{Kind: Exists, Descriptor: d, Done: d.Size})
+		return nil
+	}
+	if m, ok := c.dst.(Mounter); ok {
+		mounted, err := m.MountFrom(ctx, d, c.src.src)
+		if err != nil {
+			return fmt.Errorf("mount %s: %w", d.Digest, err)
+		}
+		if mounted {
+			c.progress.say(Event{Kind: Mounted, Descriptor: d, Done: d.Size})
+			return nil
+		}
+	}
+	r, err := c.src.Fetch(ctx, d, 0)
+	if errors.Is(err, content.ErrNotFound) && manifest.IsNonDistributable(d.MediaType) {
+		c.progress.say(Event{Kind: Skipped, Descriptor: d})
+		return nil // that these may be missing is what they are for
+	}
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := c.push(ctx, d, r); err != nil {
+		return err
+	}
+	c.progress.say(Event{Kind: Done, Descriptor: d, Done: d.Size})
+	return nil
+}
+
+func (c *copier) push(ctx context.Context, d v1.Descriptor, r io.Reader) error {
+	if err := c.dst.Push(ctx, d, c.progress.reader(r, d, 0)); err != nil {
+		return fmt.Errorf("copy %s: %w", d.Digest, err)
+	}
+	return nil
+}
+
+// document copies an index or a manifest, after everything that it refers to.
+func (c *copier) document(ctx context.Context, d v1.Descriptor, sparse bool) error {
+	there, err := c.dst.Exists(ctx, d)
+	if err != nil {
+		return fmt.Errorf("look for %s: %w", d.Digest, err)
+	}
+	if there {
+		c.progress.say(Event{Kind: Exists, Descriptor: d, Done: d.Size})
+		return nil
+	}
+	r, err := c.src.Fetch(ctx, d, 0)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	err = c.push(ctx, d, r)
+	if err != nil && sparse && manifest.IsIndex(d.MediaType) && ctx.Err() == nil {
+		return fmt.Errorf("%w (the index was to be copied with some of its images only, which not every place takes: copy all of them, or one image without the index)", err)
+	}
+	if err != nil {
+		return err
+	}
+	c.progress.say(Event{Kind: Done, Descriptor: d, Done: d.Size})
+	return nil
+}
