@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/tare-oci/tare/image/layer"
 	"github.com/tare-oci/tare/internal/atomicfile"
 	"github.com/tare-oci/tare/internal/sys/flock"
@@ -27,19 +29,19 @@ type Container struct {
 
 // record is what container.json holds.
 type record struct {
-	ID         string     `json:"id"`
-	Name       string     `json:"name,omitempty"`
-	Image      string     `json:"image"`   // as the user wrote it
-	ImageID    string     `json:"imageId"` // digest of the image's configuration
-	Args       []string   `json:"args"`
-	Layers     []string   `json:"layers"` // diff IDs, the lowest first
-	Runtime    string     `json:"runtime"`
-	Boot       string     `json:"boot"` // the kernel's boot id: processes of another boot are gone
-	AutoRemove bool       `json:"autoRemove,omitempty"`
-	Created    time.Time  `json:"created"`
-	Finished   *time.Time `json:"finished,omitempty"`
-	ExitCode   *int       `json:"exitCode,omitempty"`
-	Error      string     `json:"error,omitempty"`
+	ID         string          `json:"id"`
+	Name       string          `json:"name,omitempty"`
+	Image      string          `json:"image"`   // as the user wrote it
+	ImageID    string          `json:"imageId"` // digest of the image's configuration
+	Args       []string        `json:"args"`
+	Layers     []digest.Digest `json:"layers"` // diff IDs, the lowest first
+	Runtime    string          `json:"runtime"`
+	Boot       string          `json:"boot"` // the kernel's boot id: processes of another boot are gone
+	AutoRemove bool            `json:"autoRemove,omitempty"`
+	Created    time.Time       `json:"created"`
+	Finished   *time.Time      `json:"finished,omitempty"`
+	ExitCode   *int            `json:"exitCode,omitempty"`
+	Error      string          `json:"error,omitempty"`
 }
 
 // An Outcome is how a container's process ended.

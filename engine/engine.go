@@ -7,8 +7,7 @@
 //	ROOT/running/ID              locked by the tare and the runtime that run the container; removed when it has ended
 //	ROOT/containers/ID/          everything of one container; container.json is its record
 //	ROOT/containers/.ID          a container that is being removed
-//	ROOT/layers/sha256/HEX/      an unpacked layer, by the digest of its uncompressed tar archive
-//	ROOT/layers/sha256/HEX.part  a layer that is being unpacked, under the lock HEX.lock
+//	ROOT/layers/                 unpacked layers, see package snapshot
 //	ROOT/images/HEX.json         what an image file held when it was last read, valid as long as that file is unchanged
 //
 // A process may be killed between any two system calls: the locks die with it, and the next command that takes them finds
@@ -23,13 +22,15 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/tare-oci/tare/image/snapshot"
 	"github.com/tare-oci/tare/internal/sys/flock"
 )
 
 // An Engine works on the files under one root directory. Any number of engines, in any number of processes, may work on the
 // same root at the same time.
 type Engine struct {
-	root string
+	root   string
+	layers *snapshot.Store
 }
 
 // DefaultRoot is where containers live unless the caller says otherwise: /var/lib/tare for root, else tare in the XDG data
@@ -55,10 +56,13 @@ func Open(root string) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{root: root}
-	for _, d := range []string{"names", "running", "containers", "layers/sha256", "images"} {
+	for _, d := range []string{"names", "running", "containers", "images"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o700); err != nil {
 			return nil, fmt.Errorf("open %s: %w", root, err)
 		}
+	}
+	if e.layers, err = snapshot.Open(e.path("layers"), snapshot.Options{}); err != nil {
+		return nil, err
 	}
 	return e, nil
 }

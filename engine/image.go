@@ -25,16 +25,15 @@ import (
 // the same. The change time cannot be set by a user; so the trust is in the kernel's clock, and in the root directory being
 // writable to its owner only. A file that was changed so recently that the clock might not tell a second change is not kept.
 type image struct {
-	ID       string         `json:"id"` // digest of the configuration
-	Config   v1.Image       `json:"config"`
-	DiffIDs  []string       `json:"diffIds"` // the lowest layer first
-	Dirs     []string       `json:"dirs"`    // where they are unpacked, below ROOT/layers; as many as DiffIDs once unpacked
-	RootFrom string         `json:"rootFrom,omitempty"`
-	Platform string         `json:"platform"`
-	Identity []fileIdentity `json:"identity"`
+	ID       string          `json:"id"` // digest of the configuration
+	Config   v1.Image        `json:"config"`
+	DiffIDs  []digest.Digest `json:"diffIds"` // the lowest layer first
+	Platform string          `json:"platform"`
+	Identity []fileIdentity  `json:"identity"`
 
 	key    string
 	source reference.Reference
+	unseen bool // its file has not been read this time
 }
 
 // fileIdentity tells one state of a file from another.
@@ -67,7 +66,7 @@ func (e *Engine) image(ctx context.Context, source string) (*image, error) {
 		return nil, fmt.Errorf("open image %s: %w", source, err)
 	}
 	if img := e.remembered(key, identity); img != nil {
-		img.key, img.source = key, ref
+		img.key, img.source, img.unseen = key, ref, true
 		return img, nil
 	}
 	return e.readImage(ctx, ref, key, identity)
@@ -86,7 +85,7 @@ func (e *Engine) readImage(ctx context.Context, ref reference.Reference, key str
 	img := &image{ID: found.ID.String(), Config: found.Config, Platform: manifest.Host().String(), Identity: identity,
 		key: key, source: ref}
 	for _, l := range found.Layers {
-		img.DiffIDs = append(img.DiffIDs, l.DiffID.String())
+		img.DiffIDs = append(img.DiffIDs, l.DiffID)
 	}
 	return img, nil
 }
@@ -110,22 +109,16 @@ func identify(ref reference.Reference) ([]fileIdentity, error) {
 	return []fileIdentity{id}, nil
 }
 
-// remembered returns the image of the key if it was unpacked from files that are still the same and all its layers are
-// there, else nil.
+// remembered returns the image of the key if it was unpacked from files that are still the same, else nil.
 func (e *Engine) remembered(key string, identity []fileIdentity) *image {
 	data, err := os.ReadFile(e.path("images", key+".json"))
 	if err != nil {
 		return nil
 	}
 	img := &image{}
-	if json.Unmarshal(data, img) != nil || len(img.Dirs) != len(img.DiffIDs) || img.Platform != manifest.Host().String() ||
+	if json.Unmarshal(data, img) != nil || img.Platform != manifest.Host().String() ||
 		len(img.Identity) != 1 || img.Identity[0] != identity[0] {
 		return nil
-	}
-	for _, d := range img.Dirs {
-		if _, err := os.Lstat(e.path("layers", d)); err != nil {
-			return nil
-		}
 	}
 	return img
 }
@@ -144,9 +137,4 @@ func (e *Engine) remember(img *image) error {
 		return err
 	}
 	return atomicfile.Write(e.path("images", img.key+".json"), data, 0o600, atomicfile.NoSync)
-}
-
-// layerDir is where the layer of a digest belongs below ROOT/layers.
-func layerDir(d digest.Digest) string {
-	return filepath.Join(d.Algorithm().String(), d.Encoded())
 }

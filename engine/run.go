@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
+	"github.com/tare-oci/tare/image/snapshot"
 	"github.com/tare-oci/tare/internal/sys/mount"
 	"github.com/tare-oci/tare/internal/sys/pty"
 )
@@ -36,6 +38,9 @@ type RunOptions struct {
 	AutoRemove  bool // nothing of the container stays
 	Runtime     string
 }
+
+// syncAfter is how long a container runs before its layers are written to disk for certain.
+const syncAfter = 5 * time.Second
 
 // Run runs a container in the foreground, with this process's standard streams, and returns how its process ended. Signals
 // that come meanwhile go to the process. An error means that nothing ran, and nothing is left. The goroutine that calls Run
@@ -63,15 +68,20 @@ func (e *Engine) run(ctx context.Context, sig *signals, o RunOptions) (Outcome, 
 	if err != nil {
 		return failed, err
 	}
-	if err := e.unpack(ctx, img); err != nil {
+	rootfs, err := e.unpack(ctx, img)
+	if err != nil {
 		return failed, err
 	}
+	defer rootfs.Close()
+	// A short run does not wait for the disk: what is unpacked then is good until the next start of the system.
+	settled := time.AfterFunc(syncAfter, func() { rootfs.Sync() }) //nolint:errcheck // tried again by the next run
+	defer settled.Stop()
 	c, err := e.create(record{Name: o.Name, Image: o.Source, ImageID: img.ID, Layers: img.DiffIDs, Runtime: runtime,
 		AutoRemove: o.AutoRemove})
 	if err != nil {
 		return failed, err
 	}
-	out, started, err := c.run(ctx, sig, img, &o)
+	out, started, err := c.run(ctx, sig, img, rootfs, &o)
 	if !started {
 		c.record.AutoRemove = true // a container that never ran has nothing worth keeping, least of all its name
 	}
@@ -120,9 +130,9 @@ func (o *RunOptions) check() error {
 }
 
 // run mounts, describes and runs the container; started tells whether its process ran.
-func (c *Container) run(ctx context.Context, sig *signals, img *image, o *RunOptions) (out Outcome, started bool, err error) {
+func (c *Container) run(ctx context.Context, sig *signals, img *image, rootfs *snapshot.Rootfs, o *RunOptions) (out Outcome, started bool, err error) {
 	failed := Outcome{Code: 125}
-	if err := c.mountRoot(img); err != nil {
+	if err := c.mountRoot(rootfs); err != nil {
 		return failed, false, err
 	}
 	defer func() {
@@ -141,48 +151,16 @@ func (c *Container) run(ctx context.Context, sig *signals, img *image, o *RunOpt
 
 // mountRoot mounts the image's layers with a writable directory above them, where only this thread and the processes that it
 // starts see it.
-func (c *Container) mountRoot(img *image) error {
-	for _, d := range []string{"rootfs", "upper", "work", "runtime"} {
+func (c *Container) mountRoot(rootfs *snapshot.Rootfs) error {
+	for _, d := range []string{"rootfs", "runtime"} {
 		if err := os.Mkdir(c.path(d), 0o700); err != nil {
 			return err
 		}
 	}
-	lower := make([]string, 0, len(img.Dirs)+1)
-	for i := len(img.Dirs) - 1; i >= 0; i-- {
-		lower = append(lower, c.engine.path("layers", img.Dirs[i], "fs"))
-	}
-	if len(lower) == 0 { // an image without layers: an overlay needs something to lie over
-		if err := os.Mkdir(c.path("empty"), 0o755); err != nil {
-			return err
-		}
-		lower = append(lower, c.path("empty"))
-	}
-	if err := c.modelRoot(img); err != nil {
-		return err
-	}
 	if err := mount.Private(); err != nil {
 		return err
 	}
-	o := mount.Overlay{Lower: lower, Upper: c.path("upper"), Work: c.path("work"), Volatile: c.record.AutoRemove}
-	return o.Mount(c.path("rootfs"))
-}
-
-// modelRoot gives the writable directory the owner and mode of the image's root directory, since an overlay shows those of
-// its upper one.
-func (c *Container) modelRoot(img *image) error {
-	if img.RootFrom == "" {
-		return os.Chmod(c.path("upper"), 0o755)
-	}
-	st, err := os.Stat(c.engine.path("layers", img.RootFrom, "fs"))
-	if err != nil {
-		return err
-	}
-	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-		if err := os.Chown(c.path("upper"), int(sys.Uid), int(sys.Gid)); err != nil {
-			return err
-		}
-	}
-	return os.Chmod(c.path("upper"), st.Mode())
+	return rootfs.Mount(c.path("rootfs"), c.path(), c.record.AutoRemove)
 }
 
 // invoke calls the runtime and waits. Without a terminal the runtime is a process group of its own, so that a Ctrl-C reaches

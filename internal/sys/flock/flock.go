@@ -2,6 +2,7 @@
 package flock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -20,23 +21,27 @@ type Lock struct {
 // Acquire makes path if it is not there, and waits for the exclusive lock on it. The returned lock is always on the file
 // that path names: one whose name was removed in the meantime is given up and the wait begins again.
 func Acquire(path string) (*Lock, error) {
-	return acquire(path, os.O_RDWR|os.O_CREATE, unix.LOCK_EX)
+	return acquire(context.Background(), path, os.O_RDWR|os.O_CREATE, unix.LOCK_EX)
 }
 
 // Try is Acquire without waiting and without making the file: ErrHeld when somebody has the lock, fs.ErrNotExist when path
 // is not there.
 func Try(path string) (*Lock, error) {
-	return acquire(path, os.O_RDWR, unix.LOCK_EX|unix.LOCK_NB)
+	return acquire(context.Background(), path, os.O_RDWR, unix.LOCK_EX|unix.LOCK_NB)
 }
 
 // Existing waits for the lock on a file that is there; fs.ErrNotExist when path is not there, also if it went away during
 // the wait.
 func Existing(path string) (*Lock, error) {
-	return acquire(path, os.O_RDWR, unix.LOCK_EX)
+	return acquire(context.Background(), path, os.O_RDWR, unix.LOCK_EX)
 }
 
-func acquire(path string, flags, how int) (*Lock, error) {
+// acquire opens and locks path. A wait goes on when ctx ends, but does not begin again.
+func acquire(ctx context.Context, path string, flags, how int) (*Lock, error) {
 	for {
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		f, err := os.OpenFile(path, flags, 0o600)
 		if err != nil {
 			return nil, err

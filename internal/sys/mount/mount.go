@@ -35,6 +35,8 @@ type Overlay struct {
 	Upper    string   // takes what is written
 	Work     string   // empty, on Upper's file system; the kernel's own
 	Volatile bool     // nothing is ever synced to disk: for data that nobody wants after a crash
+	// UserXattr keeps overlayfs's marks in attributes user.overlay.* instead of trusted.overlay.*, which take root's rights.
+	UserXattr bool
 }
 
 // Mount mounts the overlay on the directory target, in the calling thread's mount namespace. Directories are given to the
@@ -71,6 +73,9 @@ func (o Overlay) Mount(target string) error {
 		",redirect_dir=nofollow,metacopy=off,index=off"
 	if o.Volatile {
 		data += ",volatile"
+	}
+	if o.UserXattr {
+		data += ",userxattr"
 	}
 	if len(data) > maxData {
 		return fmt.Errorf("mount overlay on %s: %d layers are more than one mount takes", target, len(o.Lower))
