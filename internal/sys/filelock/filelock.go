@@ -21,3 +21,16 @@ func Try(f *os.File) error {
 		}
 	}
 }
+
+// TryShared locks f beside others that lock it so, and against Try. EWOULDBLOCK: somebody has it alone.
+func TryShared(f *os.File) error {
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+	}
+}
