@@ -21,15 +21,17 @@ const (
 	Gzip  Compression = "gzip"
 	Zstd  Compression = "zstd"
 	Bzip2 Compression = "bzip2"
+	Xz    Compression = "xz"
 )
 
 // maxWindow bounds the memory of the zstd decoder, in bytes. The format asks for 8 MiB; zstd --ultra -21 makes 64 MiB.
 const maxWindow = 64 << 20
 
 // Decompress returns the uncompressed content of r, told by its first bytes: gzip (with several members, and with zeros or
-// garbage after the last, as gzip(1) reads it), zstd (with several frames and skippable ones), bzip2, or anything else
-// unchanged. xz is refused. A stream that ends too early gives io.ErrUnexpectedEOF. Close frees the decoder and stops its
-// goroutines, at once even if the stream is broken; it does not close r. Reading to the end reads r to its end.
+// garbage after the last, as gzip(1) reads it), zstd (with several frames and skippable ones), bzip2, xz (with several
+// streams and blocks, LZMA2 only), or anything else unchanged. A stream that ends too early gives io.ErrUnexpectedEOF. Close
+// frees the decoder and stops its goroutines, at once even if the stream is broken; it does not close r. Reading to the end
+// reads r to its end.
 func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 	b := bufio.NewReaderSize(r, 128<<10)
 	magic, err := b.Peek(6)
@@ -52,8 +54,15 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 		return zstdReader{z}, Zstd, nil
 	case bytes.HasPrefix(magic, []byte("BZh")):
 		return io.NopCloser(prefixErrors{bzip2.NewReader(b), "read bzip2"}), Bzip2, nil
-	case bytes.Equal(magic, []byte{0xfd, '7', 'z', 'X', 'Z', 0}):
-		return nil, "", errors.New("layer is compressed with xz, which tare does not read: store it with gzip or zstd")
+	case bytes.Equal(magic, xzMagic):
+		z, err := newXz(b)
+		if err != nil {
+			return nil, "", fmt.Errorf("read xz header: %w", err)
+		}
+		return struct {
+			io.Reader
+			io.Closer
+		}{prefixErrors{z, "read xz"}, z}, Xz, nil
 	}
 	return io.NopCloser(b), Plain, nil
 }
