@@ -1,0 +1,303 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/tare-oci/tare/image/content"
+)
+
+// startPeer starts Debian's docker-registry on a port that the kernel chooses, and returns its address.
+func startPeer(t *testing.T) string {
+	t.Helper()
+	bin, err := exec.LookPath("docker-registry")
+	if err != nil {
+		t.Skip("docker-registry is not installed")
+	}
+	dir := t.TempDir()
+	config := fmt.Sprintf("version: 0.1\nlog: {level: info}\nstorage:\n  filesystem: {rootdirectory: %s}\n  delete: {enabled: true}\nhttp:\n  addr: 127.0.0.1:0\n", dir)
+	file := filepath.Join(dir, "config.yml")
+	if err := os.WriteFile(file, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin, "serve", file)
+	cmd.Env = append(os.Environ(), "OTEL_TRACES_EXPORTER=none")
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	found := make(chan string, 1)
+	go func() {
+		listening := regexp.MustCompile(`listening on (127\.0\.0\.1:\d+)`)
+		lines := bufio.NewScanner(stderr)
+		for lines.Scan() {
+			if m := listening.FindStringSubmatch(lines.Text()); m != nil {
+				found <- m[1]
+			}
+		}
+		close(found)
+	}()
+	select {
+	case addr, ok := <-found:
+		if !ok {
+			t.Fatal("docker-registry ended without listening")
+		}
+		return "http://" + addr
+	case <-time.After(time.Minute):
+		t.Fatal("docker-registry does not listen")
+	}
+	return ""
+}
+
+// newClient returns a client that waits no time before it tries again.
+func newClient(t *testing.T, base string, change ...func(*Options)) *Client {
+	t.Helper()
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opt := Options{Base: u, Retry: Retry{Wait: time.Millisecond}}
+	for _, f := range change {
+		f(&opt)
+	}
+	c, err := New(opt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func repository(t *testing.T, c *Client, name string) *Repository {
+	t.Helper()
+	r, err := c.Repository(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func blob(alg digest.Algorithm, data []byte) v1.Descriptor {
+	return v1.Descriptor{MediaType: v1.MediaTypeImageLayer, Digest: alg.FromBytes(data), Size: int64(len(data))}
+}
+
+func random(n int) []byte {
+	data := make([]byte, n)
+	rand.Read(data)
+	return data
+}
+
+// pushImage pushes blobs and returns a manifest of them, not pushed.
+func pushImage(t *testing.T, r *Repository, extra string) (v1.Descriptor, []byte) {
+	t.Helper()
+	config, layer := []byte("{}"), []byte("layer")
+	for _, data := range [][]byte{config, layer} {
+		if err := r.Push(t.Context(), blob(digest.SHA256, data), bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	raw := fmt.Appendf(nil, `{"schemaVersion":2, "mediaType":%q,"config":{"mediaType":%q,"digest":%q,"size":2},"layers":[{"mediaType":%q,"digest":%q,"size":5}]%s}`,
+		v1.MediaTypeImageManifest, v1.MediaTypeImageConfig, digest.FromBytes(config), v1.MediaTypeImageLayer, digest.FromBytes(layer), extra)
+	return v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: digest.FromBytes(raw), Size: int64(len(raw))}, raw
+}
+
+func readAllOf(ctx context.Context, r *Repository, d v1.Descriptor) ([]byte, error) {
+	return content.ReadAll(ctx, r, d, 1<<30)
+}
+
+func TestPeer(t *testing.T) {
+	base := startPeer(t)
+	c := newClient(t, base)
+	if err := c.Ping(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Run("blobs", func(t *testing.T) { testPeerBlobs(t, c, base) })
+	t.Run("manifests", func(t *testing.T) { testPeerManifests(t, repository(t, c, "a/manifests")) })
+	t.Run("referrers", func(t *testing.T) { testPeerReferrers(t, repository(t, c, "a/referrers")) })
+	t.Run("lists", func(t *testing.T) { testPeerLists(t, c) })
+}
+
+func testPeerBlobs(t *testing.T, c *Client, base string) {
+	ctx := t.Context()
+	r := repository(t, c, "a/blobs")
+	data := random(3<<20 + 17)
+	d := blob(digest.SHA256, data)
+	if ok, err := r.Exists(ctx, d); ok || err != nil {
+		t.Errorf("before: exists %v, %v", ok, err)
+	}
+	if _, err := r.Fetch(ctx, d, 0); !errors.Is(err, content.ErrNotFound) {
+		t.Errorf("before: fetch %v", err)
+	}
+	if err := r.Push(ctx, d, bytes.NewReader(data[1:])); err == nil {
+		t.Error("a wrong blob was pushed")
+	}
+	if err := r.Push(ctx, d, io.MultiReader(bytes.NewReader(data))); err != nil { // not a Seeker
+		t.Fatal(err)
+	}
+	for _, offset := range []int64{0, 1, 1 << 20, d.Size - 1, d.Size} {
+		body, err := r.Fetch(ctx, d, offset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(body)
+		if err != nil || !bytes.Equal(got, data[offset:]) {
+			t.Errorf("from %d: %d bytes, %v", offset, len(got), err)
+		}
+		body.Close()
+	}
+	other := repository(t, c, "b/blobs")
+	if ok, err := other.MountFrom(ctx, d, r); !ok || err != nil {
+		t.Errorf("mount: %v, %v", ok, err)
+	}
+	if ok, err := other.Exists(ctx, d); !ok || err != nil {
+		t.Errorf("mounted: exists %v, %v", ok, err)
+	}
+	if ok, err := other.Mount(ctx, blob(digest.SHA256, []byte("nowhere")), "a/blobs"); ok || err != nil {
+		t.Errorf("mount of nothing: %v, %v", ok, err)
+	}
+	if err := other.DeleteBlob(ctx, d.Digest); err != nil {
+		t.Error(err)
+	}
+	if err := other.DeleteBlob(ctx, d.Digest); !errors.Is(err, content.ErrNotFound) {
+		t.Errorf("deleted twice: %v", err)
+	}
+	chunked := repository(t, newClient(t, base, func(o *Options) { o.ChunkSize = 1 << 20 }), "a/chunks")
+	for _, size := range []int{0, 1, 1 << 20, 1<<20 + 1, 3 << 20, 3<<20 + 5} {
+		data := random(size)
+		d := blob(digest.SHA256, data)
+		if err := chunked.Push(ctx, d, bytes.NewReader(data)); err != nil {
+			t.Fatalf("%d bytes in chunks: %v", size, err)
+		}
+		if got, err := readAllOf(ctx, chunked, d); err != nil || !bytes.Equal(got, data) {
+			t.Errorf("%d bytes in chunks: %d bytes, %v", size, len(got), err)
+		}
+	}
+	long := blob(digest.SHA512, data) // of which the registry says the sha256
+	if err := r.Push(ctx, long, bytes.NewReader(data)); err != nil {
+		t.Error(err)
+	}
+	if got, err := readAllOf(ctx, r, long); err != nil || !bytes.Equal(got, data) {
+		t.Errorf("sha512: %d bytes, %v", len(got), err)
+	}
+}
+
+func testPeerManifests(t *testing.T, r *Repository) {
+	ctx := t.Context()
+	d, raw := pushImage(t, r, "")
+	if err := r.PushManifest(ctx, d, raw, "one", "two", "three"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Push(ctx, d, bytes.NewReader(raw)); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Tag(ctx, d, "four"); err != nil {
+		t.Fatal(err)
+	}
+	fresh := repository(t, r.c, r.name)
+	for _, ref := range []string{"one", "two", "three", "four", d.Digest.String()} {
+		got, err := fresh.Resolve(ctx, ref)
+		if err != nil || got.Digest != d.Digest || got.Size != d.Size || got.MediaType != d.MediaType {
+			t.Errorf("resolve %s: %v, %v", ref, got, err)
+		}
+	}
+	if got, err := readAllOf(ctx, fresh, d); err != nil || !bytes.Equal(got, raw) {
+		t.Errorf("fetch: %q, %v", got, err)
+	}
+	for _, ref := range []string{"none", digest.FromString("none").String()} {
+		if _, err := fresh.Resolve(ctx, ref); !errors.Is(err, content.ErrNotFound) {
+			t.Errorf("resolve %s: %v", ref, err)
+		}
+	}
+	if err := fresh.DeleteManifest(ctx, d); err != nil {
+		t.Error(err)
+	}
+	if ok, err := fresh.Exists(ctx, d); ok || err != nil {
+		t.Errorf("deleted: exists %v, %v", ok, err)
+	}
+	if err := fresh.DeleteTag(ctx, "x"); status(err) == 0 {
+		t.Errorf("delete of a tag, which it does not support: %v", err)
+	}
+}
+
+func testPeerReferrers(t *testing.T, r *Repository) {
+	ctx := t.Context()
+	subject, raw := pushImage(t, r, "")
+	if err := r.PushManifest(ctx, subject, raw, "latest"); err != nil {
+		t.Fatal(err)
+	}
+	if list, err := r.Referrers(ctx, subject, ""); len(list) != 0 || err != nil {
+		t.Errorf("none: %v, %v", list, err)
+	}
+	var all []v1.Descriptor
+	for _, typ := range []string{"text/a", "text/b"} {
+		d, raw := pushImage(t, r, fmt.Sprintf(`,"artifactType":%q,"annotations":{"k":"v"},"subject":{"mediaType":%q,"digest":%q,"size":%d}`, typ,
+			subject.MediaType, subject.Digest, subject.Size))
+		for range 2 { // the second time changes nothing
+			if err := r.PushManifest(ctx, d, raw); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all = append(all, d)
+	}
+	list, err := r.Referrers(ctx, subject, "")
+	if err != nil || len(list) != 2 || list[0].Digest != all[0].Digest || list[1].ArtifactType != "text/b" || list[1].Annotations["k"] != "v" {
+		t.Errorf("all: %v, %v", list, err)
+	}
+	if list, err = r.Referrers(ctx, subject, "text/b"); err != nil || len(list) != 1 || list[0].Digest != all[1].Digest {
+		t.Errorf("one type: %v, %v", list, err)
+	}
+	if err := r.DeleteManifest(ctx, all[0]); err != nil {
+		t.Fatal(err)
+	}
+	if list, err = r.Referrers(ctx, subject, ""); err != nil || len(list) != 1 || list[0].Digest != all[1].Digest {
+		t.Errorf("after a delete: %v, %v", list, err)
+	}
+}
+
+func testPeerLists(t *testing.T, c *Client) {
+	ctx := t.Context()
+	r := repository(t, c, "a/tags")
+	d, raw := pushImage(t, r, "")
+	tags := []string{"a", "b", "c", "latest"}
+	if err := r.PushManifest(ctx, d, raw, tags...); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	add := func(s string) error { got = append(got, s); return nil }
+	if err := r.Tags(ctx, "", add); err != nil || !slices.Equal(slices.Sorted(slices.Values(got)), tags) {
+		t.Errorf("tags %v, %v", got, err)
+	}
+	if err := repository(t, c, "no/where").Tags(ctx, "", add); !errors.Is(err, content.ErrNotFound) {
+		t.Errorf("tags of nothing: %v", err)
+	}
+	got = nil
+	if err := c.Catalog(ctx, "", add); err != nil || !slices.Contains(got, "a/tags") {
+		t.Errorf("catalog %v, %v", got, err)
+	}
+	if err := c.Catalog(ctx, "", func(string) error { return http.ErrAbortHandler }); !errors.Is(err, http.ErrAbortHandler) {
+		t.Errorf("stop: %v", err)
+	}
+}
