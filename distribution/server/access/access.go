@@ -11,10 +11,10 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 
 	"github.com/tare-oci/tare/distribution/protocol"
+	"github.com/tare-oci/tare/distribution/server"
 )
 
 // TokenPath and LoginPath are where a Guard answers itself: the token endpoint, and where a browser sends its password.
@@ -34,22 +34,18 @@ type Config struct {
 	// URL is the address of this registry as clients know it, for the challenge; if it is empty, what the request says counts.
 	URL string
 
-	// TagExists reports whether a repository has a tag. Who may create but not push needs it.
-	TagExists func(ctx context.Context, repository, tag string) (bool, error)
-	// Repositories returns at most n names after last, sorted; fewer only at the end.
-	Repositories func(ctx context.Context, last string, n int) ([]string, error)
+	// Repositories lists names after one, as a storage does; more says that there are others.
+	Repositories func(ctx context.Context, after string, n int) (names []string, more bool, err error)
 
 	Warn func(error)                        // told what a request did not cause: a broken file of users; may be nil
 	Seen func(r *http.Request, user string) // told who a request is from, for the log; may be nil
 }
 
-// A Guard lets pass to a registry what its policy allows. Its methods may be called from several goroutines at once.
+// A Guard lets pass to a registry what its policy allows. It is the registry's server.Authorizer as well, which decides what
+// depends on more than method and path. Its methods may be called from several goroutines at once.
 type Guard struct {
 	Config
 	rules atomic.Pointer[Policy]
-
-	mu      sync.Mutex
-	pushing map[string]int // pushes of a tag under way; -1 for one that must not find the tag there
 }
 
 // New returns a guard. A policy without rules is the one where everybody who has logged in may do everything.
@@ -57,10 +53,10 @@ func New(c Config, p *Policy) (*Guard, error) {
 	if c.Users == nil && len(c.Tokens) == 0 {
 		return nil, errors.New("access: neither users nor tokens: nobody could ever log in")
 	}
-	if c.TagExists == nil || c.Repositories == nil {
-		return nil, errors.New("access: no registry to ask for tags and repositories")
+	if c.Repositories == nil {
+		return nil, errors.New("access: no registry to ask for repositories")
 	}
-	g := &Guard{Config: c, pushing: map[string]int{}}
+	g := &Guard{Config: c}
 	return g, g.SetPolicy(p)
 }
 
@@ -83,6 +79,13 @@ type identity struct {
 	user  string  // "" for nobody
 	token *claims // nil without a token
 	own   bool    // the token is one of our own: the policy counts as well
+}
+
+func (id identity) String() string {
+	if id.user == "" {
+		return "nobody in particular"
+	}
+	return id.user
 }
 
 // known reports whether the client has shown something, even if it is a token for anybody.
@@ -181,7 +184,7 @@ var need = map[protocol.Kind]map[string]Action{
 	protocol.Blob:      {"GET": Pull, "HEAD": Pull, "DELETE": Delete},
 	protocol.Manifest:  {"GET": Pull, "HEAD": Pull, "PUT": Create, "DELETE": Delete},
 	protocol.Uploads:   {"POST": Create},
-	protocol.Upload:    {"GET": Create, "PATCH": Create, "PUT": Create, "DELETE": Create},
+	protocol.Upload:    {"GET": Create, "HEAD": Create, "PATCH": Create, "PUT": Create, "DELETE": Create},
 	protocol.Tags:      {"GET": Pull, "HEAD": Pull},
 	protocol.Referrers: {"GET": Pull, "HEAD": Pull},
 }
@@ -246,14 +249,26 @@ func (g *Guard) serveAPI(w http.ResponseWriter, r *http.Request, who identity, n
 		g.deny(w, r, who, p, action)
 		return
 	}
-	switch {
-	case p.Kind == protocol.Uploads:
-		g.limitMount(r, who)
-	case p.Kind == protocol.Manifest && action == Create:
-		g.servePush(w, r, who, p, next)
-		return
-	}
 	next.ServeHTTP(w, r)
+}
+
+// Authorize implements server.Authorizer for requests that have passed the guard: for who may create but not push, a tag that
+// is there stays what it is (CVE-2026-31801); for a mount, its source must be readable (CVE-2024-39897).
+func (g *Guard) Authorize(r *http.Request, a server.Access) error {
+	who, ok := r.Context().Value(identityKey{}).(identity)
+	if !ok {
+		return errors.New("authorize: the request has not passed the guard")
+	}
+	action := map[server.Action]Action{server.Pull: Pull, server.Push: Create, server.Overwrite: Push, server.Delete: Delete}[a.Action]
+	switch {
+	case a.Action == server.List || a.Action == server.Enter:
+		return nil // as the guard has decided
+	case action != "" && includes(g.allowed(who, a.Repository), action):
+		return nil
+	case a.Action == server.Overwrite:
+		return &server.AccessError{Status: http.StatusForbidden, Message: fmt.Sprintf("the tag exists, and %s may only create tags in %s", who, a.Repository)}
+	}
+	return &server.AccessError{Status: http.StatusForbidden, Message: fmt.Sprintf("%s may not %s in %s", who, action, a.Repository)}
 }
 
 func notAllowed(w http.ResponseWriter, methods map[string]Action) {
@@ -312,94 +327,7 @@ func (g *Guard) deny(w http.ResponseWriter, r *http.Request, who identity, p pro
 	case who.token != nil && (!who.own || includes(g.byPolicy(who, p.Name), action) || who.user == ""):
 		g.challenge(w, r, true, scope, "insufficient_scope", fmt.Sprintf("the token does not allow to %s in %s", action, p.Name))
 	default:
-		refuse(w, http.StatusForbidden, fmt.Sprintf("%s may not %s in %s", who.user, action, p.Name))
-	}
-}
-
-// limitMount takes from the start of an upload the wish to mount a blob of a repository that somebody may not read, or of one
-// that is not named: it becomes the start of an ordinary upload, which says nothing about whether the blob is there
-// (CVE-2024-39897).
-func (g *Guard) limitMount(r *http.Request, who identity) {
-	q := r.URL.Query()
-	if !q.Has(protocol.QueryMount) {
-		return
-	}
-	from := q[protocol.QueryFrom]
-	if len(from) == 1 && protocol.CheckName(from[0]) == nil && includes(g.allowed(who, from[0]), Pull) {
-		return
-	}
-	q.Del(protocol.QueryMount)
-	q.Del(protocol.QueryFrom)
-	u := *r.URL
-	u.RawQuery = q.Encode()
-	r.URL, r.RequestURI = &u, u.RequestURI()
-}
-
-// servePush passes a push of a manifest on. Who may create but not push must not find any of its tags there
-// (CVE-2026-31801); so that the answer stays true, such a push is alone with its tags, in this process.
-func (g *Guard) servePush(w http.ResponseWriter, r *http.Request, who identity, p protocol.Path, next http.Handler) {
-	tags := r.URL.Query()[protocol.QueryTag]
-	if !strings.Contains(p.UnsafeReference, ":") {
-		tags = append(tags, p.UnsafeReference)
-	}
-	mayMove := includes(g.allowed(who, p.Name), Push)
-	if !g.reserve(p.Name, tags, !mayMove) {
-		w.Header().Set(protocol.HeaderRetryAfter, "1")
-		refuse(w, http.StatusTooManyRequests, "somebody else is pushing the same tag")
-		return
-	}
-	defer g.release(p.Name, tags, !mayMove)
-	if !mayMove {
-		for _, tag := range tags {
-			exists, err := g.TagExists(r.Context(), p.Name, tag)
-			if err != nil {
-				refuse(w, http.StatusInternalServerError, err.Error())
-				return
-			}
-			if exists {
-				refuse(w, http.StatusForbidden, fmt.Sprintf("tag %s exists, and %s may only create tags in %s", tag, printableUser(who.user), p.Name))
-				return
-			}
-		}
-	}
-	next.ServeHTTP(w, r)
-}
-
-func printableUser(user string) string {
-	if user == "" {
-		return "nobody"
-	}
-	return user
-}
-
-// reserve counts a push of tags, alone or beside others that may move them, or does nothing and returns false.
-func (g *Guard) reserve(repository string, tags []string, alone bool) bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	unique := slices.Compact(slices.Sorted(slices.Values(tags)))
-	for _, t := range unique {
-		if n := g.pushing[repository+":"+t]; n < 0 || alone && n > 0 {
-			return false
-		}
-	}
-	for _, t := range unique {
-		if alone {
-			g.pushing[repository+":"+t] = -1
-		} else {
-			g.pushing[repository+":"+t]++
-		}
-	}
-	return true
-}
-
-func (g *Guard) release(repository string, tags []string, alone bool) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, t := range slices.Compact(slices.Sorted(slices.Values(tags))) {
-		k := repository + ":" + t
-		if g.pushing[k]--; alone || g.pushing[k] == 0 {
-			delete(g.pushing, k)
-		}
+		refuse(w, http.StatusForbidden, fmt.Sprintf("%s may not %s in %s", who, action, p.Name))
 	}
 }
 

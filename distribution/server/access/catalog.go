@@ -50,7 +50,7 @@ func (g *Guard) readable(r *http.Request, who identity, last string, n int) (nam
 		return names, false, nil
 	}
 	for {
-		batch, err := g.Repositories(r.Context(), last, scanPage)
+		batch, others, err := g.Repositories(r.Context(), last, scanPage)
 		if err != nil {
 			return nil, false, err
 		}
@@ -62,7 +62,7 @@ func (g *Guard) readable(r *http.Request, who identity, last string, n int) (nam
 				names = append(names, name)
 			}
 		}
-		if len(batch) < scanPage {
+		if !others || len(batch) == 0 {
 			return names, false, nil
 		}
 		last = batch[len(batch)-1]
