@@ -1,6 +1,7 @@
-// Package archive reads container images from directories and files: OCI image layouts, as a directory or in a tar file, and
-// what docker save writes, in its old and new forms. Everything in them is a stranger's: documents are limited and checked,
-// bytes are verified against size and digest while they are read, and no link leads out of the directory or file.
+// Package archive reads and writes container images in directories and files: OCI image layouts, as a directory or in a tar
+// file, what docker save writes, in its old and new forms, and skopeo's dir:. Everything in them is a stranger's: documents are
+// limited and checked, bytes are verified against size and digest while they are read, and no link leads out of the directory
+// or file.
 package archive
 
 import (
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go/v1"
@@ -17,11 +19,16 @@ import (
 	"github.com/tare-oci/tare/image/reference"
 )
 
-// Archive is an open directory or file with images. Its methods and those of its images' layers may be called from several
-// goroutines at once.
+// Archive is an open directory or file with images, and a content.Source of them. Its methods and those of its images' layers
+// may be called from several goroutines at once.
 type Archive struct {
 	ref reference.Reference
 	src source
+
+	mu    sync.Mutex
+	made  map[digest.Digest][]byte // documents that the archive does not have, by what it has
+	files map[digest.Digest]string // what a docker-archive keeps under names that are not digests
+	top   *v1.Descriptor           // of a dir:, its manifest.json
 }
 
 // Image is one image of an archive. It can be used until the archive is closed.
@@ -53,15 +60,15 @@ func (l *Layer) Open() (io.ReadCloser, error) { return l.open() }
 // Open opens the archive that ref names and checks that it is one of ref's transport. A tar file that is compressed or cannot
 // be seeked is first written to a temporary file of at most 16 GiB, which has no name. The caller closes the archive.
 func Open(ref reference.Reference) (*Archive, error) {
-	a := &Archive{ref: ref}
+	a := &Archive{ref: ref, made: map[digest.Digest][]byte{}, files: map[digest.Digest]string{}}
 	var err error
 	switch ref.Transport {
-	case reference.OCI:
+	case reference.OCI, reference.Dir:
 		a.src, err = openDir(ref.Path)
 	case reference.OCIArchive, reference.DockerArchive:
 		a.src, err = openTar(ref.Path)
 	default:
-		err = fmt.Errorf("unknown transport %q", ref.Transport)
+		err = fmt.Errorf("transport %q is not of a directory or file", ref.Transport)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open image %s: %w", ref, err)
@@ -82,9 +89,12 @@ func (a *Archive) Image(ctx context.Context, platform manifest.Platform) (*Image
 	if platform == (manifest.Platform{}) {
 		platform = manifest.Host()
 	}
-	find := a.dockerImage
-	if a.ref.Transport != reference.DockerArchive {
-		find = a.ociImage
+	find := a.ociImage
+	switch a.ref.Transport {
+	case reference.DockerArchive:
+		find = a.dockerImage
+	case reference.Dir:
+		find = a.dirImage
 	}
 	img, err := find(ctx, platform)
 	if err != nil {
@@ -96,7 +106,10 @@ func (a *Archive) Image(ctx context.Context, platform manifest.Platform) (*Image
 // checkForm tells early, and with a hint, that the archive is of another kind.
 func (a *Archive) checkForm() error {
 	const layout, docker = "oci-layout", "manifest.json"
-	if a.ref.Transport == reference.DockerArchive {
+	switch a.ref.Transport {
+	case reference.Dir:
+		return a.checkDir()
+	case reference.DockerArchive:
 		err := a.exists(docker)
 		if errors.Is(err, fs.ErrNotExist) && a.exists(layout) == nil {
 			return fmt.Errorf("%w; it holds an OCI layout: try oci-archive:%s", err, a.ref.Path)
@@ -138,13 +151,14 @@ func (a *Archive) readFile(name string, limit int64) ([]byte, error) {
 	return data, nil
 }
 
-// newImage puts an image together from its config, checking the platform and the number of layers.
+// newImage puts an image together from its config, checking the number of layers and, unless it is the zero Platform, the
+// platform.
 func newImage(raw []byte, platform manifest.Platform, layers []Layer) (*Image, error) {
 	config, err := manifest.ParseConfig(raw)
 	if err != nil {
 		return nil, err
 	}
-	if platform.Rank(config.OS, config.Architecture, config.Variant) < 0 {
+	if platform != (manifest.Platform{}) && platform.Rank(config.OS, config.Architecture, config.Variant) < 0 {
 		return nil, &platformError{config: config.Platform, want: platform}
 	}
 	if len(layers) != len(config.RootFS.DiffIDs) {

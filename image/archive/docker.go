@@ -32,15 +32,11 @@ func (e dockerEntry) same(other dockerEntry) bool {
 
 // dockerImage finds an image of a docker-archive.
 func (a *Archive) dockerImage(ctx context.Context, platform manifest.Platform) (*Image, error) {
-	raw, err := a.readFile("manifest.json", manifest.MaxManifest)
+	entries, err := a.dockerEntries()
 	if err != nil {
 		return nil, err
 	}
-	var entries []dockerEntry
-	if err := ijson.Unmarshal(raw, &entries); err != nil {
-		return nil, fmt.Errorf("manifest.json: %w", err)
-	}
-	found, name, err := a.tagged(entries)
+	found, name, err := tagged(a.ref, entries)
 	if err != nil {
 		return nil, err
 	}
@@ -73,6 +69,19 @@ func (a *Archive) dockerImage(ctx context.Context, platform manifest.Platform) (
 	return best, nil
 }
 
+// dockerEntries reads manifest.json.
+func (a *Archive) dockerEntries() ([]dockerEntry, error) {
+	raw, err := a.readFile("manifest.json", manifest.MaxManifest)
+	if err != nil {
+		return nil, err
+	}
+	var entries []dockerEntry
+	if err := ijson.Unmarshal(raw, &entries); err != nil {
+		return nil, fmt.Errorf("manifest.json: %w", err)
+	}
+	return entries, nil
+}
+
 // better returns the one of two images of one name that fits platform better. a may be nil.
 func better(a, b *Image, platform manifest.Platform) (*Image, error) {
 	if a == nil || a.ID == b.ID {
@@ -90,17 +99,17 @@ func better(a, b *Image, platform manifest.Platform) (*Image, error) {
 
 // tagged returns the entries that the reference names, and the name. Entries of one name are, as Docker saves them, for
 // different platforms.
-func (a *Archive) tagged(entries []dockerEntry) (found []dockerEntry, name string, err error) {
+func tagged(ref reference.Reference, entries []dockerEntry) (found []dockerEntry, name string, err error) {
 	if len(entries) == 0 {
 		return nil, "", errors.New("manifest.json lists no image")
 	}
-	if n := a.ref.Index; n >= 0 {
+	if n := ref.Index; n >= 0 {
 		if n >= len(entries) {
 			return nil, "", fmt.Errorf("there is no image @%d: the archive has %d", n, len(entries))
 		}
 		return entries[n : n+1], firstTag(entries[n]), nil
 	}
-	if a.ref.Name == "" {
+	if ref.Name == "" {
 		for _, e := range entries[1:] {
 			if !e.same(entries[0]) {
 				return nil, "", fmt.Errorf("which image is not said: there are %s", listTags(entries))
@@ -108,7 +117,7 @@ func (a *Archive) tagged(entries []dockerEntry) (found []dockerEntry, name strin
 		}
 		return entries[:1], firstTag(entries[0]), nil
 	}
-	want, err := reference.ParseName(a.ref.Name)
+	want, err := reference.ParseName(ref.Name)
 	if err != nil {
 		return nil, "", err
 	}
@@ -122,7 +131,7 @@ func (a *Archive) tagged(entries []dockerEntry) (found []dockerEntry, name strin
 		}
 	}
 	if len(found) == 0 {
-		return nil, "", fmt.Errorf("there is no image %.300q: there are %s", a.ref.Name, listTags(entries))
+		return nil, "", fmt.Errorf("there is no image %.300q: there are %s", ref.Name, listTags(entries))
 	}
 	return found, name, nil
 }

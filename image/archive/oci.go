@@ -47,18 +47,37 @@ func (a *Archive) checkLayout() error {
 
 // ociImage finds an image of a layout.
 func (a *Archive) ociImage(ctx context.Context, platform manifest.Platform) (*Image, error) {
-	raw, err := a.readFile(v1.ImageIndexFile, manifest.MaxManifest)
+	idx, err := a.index()
 	if err != nil {
 		return nil, err
+	}
+	entries, err := named(a.ref, idx.Manifests)
+	if err != nil {
+		return nil, err
+	}
+	img, err := a.among(ctx, entries, platform)
+	if err != nil {
+		return nil, err
+	}
+	img.Name = entryName(entries[0])
+	return img, nil
+}
+
+// index reads index.json.
+func (a *Archive) index() (v1.Index, error) {
+	raw, err := a.readFile(v1.ImageIndexFile, manifest.MaxManifest)
+	if err != nil {
+		return v1.Index{}, err
 	}
 	idx, err := manifest.ParseIndex(raw, v1.MediaTypeImageIndex)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", v1.ImageIndexFile, err)
+		return v1.Index{}, fmt.Errorf("%s: %w", v1.ImageIndexFile, err)
 	}
-	entries, err := a.named(idx.Manifests)
-	if err != nil {
-		return nil, err
-	}
+	return idx, nil
+}
+
+// among returns the image for platform in entries or in indexes in entries.
+func (a *Archive) among(ctx context.Context, entries []v1.Descriptor, platform manifest.Platform) (*Image, error) {
 	w := walk{a: a, platform: platform, seen: map[digest.Digest]bool{}}
 	if err := w.flatten(ctx, entries, nil, 0); err != nil {
 		return nil, err
@@ -81,18 +100,14 @@ func (a *Archive) ociImage(ctx context.Context, platform manifest.Platform) (*Im
 			available = append(available, mismatch.platform())
 			continue
 		}
-		if err != nil {
-			return nil, err
-		}
-		img.Name = entryName(entries[0])
-		return img, nil
+		return img, err
 	}
 	return nil, manifest.NoPlatform(platform, available)
 }
 
 // named returns the entries of index.json that the reference names: one, or several that differ only in platform.
-func (a *Archive) named(all []v1.Descriptor) ([]v1.Descriptor, error) {
-	if n := a.ref.Index; n >= 0 {
+func named(ref reference.Reference, all []v1.Descriptor) ([]v1.Descriptor, error) {
+	if n := ref.Index; n >= 0 {
 		if n >= len(all) {
 			return nil, fmt.Errorf("there is no entry @%d: the layout has %d entries", n, len(all))
 		}
@@ -105,9 +120,9 @@ func (a *Archive) named(all []v1.Descriptor) ([]v1.Descriptor, error) {
 		}
 	}
 	found := images
-	if a.ref.Name != "" {
-		found = matching(images, func(name string) bool { return name == a.ref.Name })
-		if want, err := reference.ParseName(a.ref.Name); len(found) == 0 && err == nil {
+	if ref.Name != "" {
+		found = matching(images, func(name string) bool { return name == ref.Name })
+		if want, err := reference.ParseName(ref.Name); len(found) == 0 && err == nil {
 			found = matching(images, func(unsafe string) bool {
 				have, err := reference.ParseName(unsafe)
 				return err == nil && have == want
@@ -115,12 +130,12 @@ func (a *Archive) named(all []v1.Descriptor) ([]v1.Descriptor, error) {
 		}
 	}
 	switch {
-	case len(found) == 0 && a.ref.Name != "":
-		return nil, fmt.Errorf("there is no image %.300q: there are %s", a.ref.Name, listNames(images))
+	case len(found) == 0 && ref.Name != "":
+		return nil, fmt.Errorf("there is no image %.300q: there are %s", ref.Name, listNames(images))
 	case len(found) == 0:
 		return nil, fmt.Errorf("the layout has no image")
-	case !sameImage(found) && a.ref.Name != "":
-		return nil, fmt.Errorf("name %.300q is ambiguous: there are %s", a.ref.Name, listNames(images))
+	case !sameImage(found) && ref.Name != "":
+		return nil, fmt.Errorf("name %.300q is ambiguous: there are %s", ref.Name, listNames(images))
 	case !sameImage(found):
 		return nil, fmt.Errorf("which image is not said: there are %s", listNames(images))
 	}
@@ -273,7 +288,7 @@ func (a *Archive) blobLayer(d v1.Descriptor) (Layer, error) {
 		if d.Data != nil { // CheckDescriptor verified it
 			return io.NopCloser(bytes.NewReader(d.Data)), nil
 		}
-		return a.openBlob(blobPath(d.Digest), d.Size, d.Digest)
+		return a.openBlob(a.fileName(d), d.Size, d.Digest)
 	}
 	r, err := l.open()
 	if errors.Is(err, fs.ErrNotExist) && manifest.IsNonDistributable(d.MediaType) {
@@ -293,7 +308,7 @@ func (a *Archive) document(d v1.Descriptor, limit int64) ([]byte, error) {
 	if d.Data != nil {
 		return d.Data, nil
 	}
-	r, err := a.openBlob(blobPath(d.Digest), d.Size, d.Digest)
+	r, err := a.openBlob(a.fileName(d), d.Size, d.Digest)
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,8 @@ type source interface {
 
 // file is an open file of known size in bytes.
 type file struct {
-	io.ReadCloser
+	io.ReadSeeker
+	io.Closer
 	size int64
 }
 
@@ -48,7 +49,7 @@ func (d dir) open(name string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &file{f, size}, nil
+	return &file{f, f, size}, nil
 }
 
 func (d dir) resolve(name string) (string, error) { return name, nil }

@@ -109,7 +109,12 @@ func temporary() (*os.File, error) {
 	if dir == "" {
 		dir = "/var/tmp"
 	}
-	f, err := os.CreateTemp(dir, "tare-image-")
+	return nameless(dir)
+}
+
+// nameless makes a file without a name in dir.
+func nameless(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, ".tare-image-")
 	if err != nil {
 		return nil, fmt.Errorf("make temporary file: %w", err)
 	}

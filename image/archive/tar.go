@@ -157,7 +157,7 @@ func (t *tarFile) open(name string) (*file, error) {
 	case other:
 		return nil, fmt.Errorf("open %q: not a regular file", name)
 	}
-	return &file{io.NopCloser(io.NewSectionReader(t.f, m.offset, m.size)), m.size}, nil
+	return &file{io.NewSectionReader(t.f, m.offset, m.size), io.NopCloser(nil), m.size}, nil
 }
 
 func (t *tarFile) resolve(name string) (string, error) {
