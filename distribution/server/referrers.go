@@ -63,7 +63,8 @@ func (s *Server) referrersPage(ctx context.Context, repo string, subject digest.
 	entries, size := []v1.Descriptor{}, 0
 	for {
 		found, more, err := s.storage.ListReferrers(ctx, repo, subject, after, n)
-		if err != nil {
+		// "The registry MUST NOT return a 404": nor for a repository that is not known yet.
+		if err := ignore(err, storage.ErrRepositoryUnknown); err != nil {
 			return nil, false, err
 		}
 		found = merge(found, old, after, more)
