@@ -80,6 +80,12 @@ func (c Credential) Username() string { return c.secret.Username }
 // Anonymous reports whether there is nothing to prove.
 func (c Credential) Anonymous() bool { return c.secret == Secret{} }
 
+// basic reports whether there is what Basic authentication needs; the user's name that goes with a token is not.
+func (c Credential) basic() bool {
+	s := c.secret
+	return s.Password != "" || s.Username != "" && s.IdentityToken == "" && s.RegistryToken == ""
+}
+
 // String says whose credential it is, without the secret.
 func (c Credential) String() string {
 	if c.Anonymous() {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -99,32 +100,53 @@ func (r reach) check(registry, c class) error {
 // loopback, link-local and private addresses unless the registry is there itself, has the same name, or (private ones) a
 // name below the same registered domain: a registry must not make its clients ask the services of their own network
 // (CVE-2026-33990). The very address that is connected to is checked, so that a name server's second answer makes no
-// difference; behind a proxy only what the URL itself says. Guard sets base.DialContext.
-func Guard(registry Origin, base *http.Transport) http.RoundTripper {
-	return guard(registry, base, false)
-}
-
-func guard(registry Origin, base *http.Transport, trusted bool) http.RoundTripper {
+// difference; behind a proxy only what the URL itself says. Origins in trusted (HOST[:PORT] with TLS, or SCHEME://HOST[:PORT])
+// may have any address. Guard sets base.DialContext.
+func Guard(registry Origin, base *http.Transport, trusted ...string) http.RoundTripper {
 	base.DialContext = guardedDial
-	return guarded{registry: registry, base: base, trusted: trusted}
+	return &guarded{registry: registry, base: base, trusted: trusted}
 }
 
 type guarded struct {
 	registry Origin
 	base     *http.Transport
-	trusted  bool // whatever the address: the user named it
+	trusted  []string
+
+	mu    sync.Mutex
+	class class // of the registry
+	until time.Time
+}
+
+// at returns the class of the registry's address, which is looked up once a minute.
+func (g *guarded) at(ctx context.Context) class {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if now := time.Now(); now.After(g.until) {
+		g.class, g.until = classOfHost(ctx, g.registry.Hostname()), now.Add(time.Minute)
+	}
+	return g.class
+}
+
+// trusts reports whether the user named o: as a whole origin, or as a host with TLS (or without, like the registry itself).
+func trusts(list []string, registry, o Origin) bool {
+	for _, t := range list {
+		if t == o.String() || t == o.Host() && (!o.Plain() || registry.Plain()) {
+			return true
+		}
+	}
+	return false
 }
 
 // RoundTrip implements http.RoundTripper.
-func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
+func (g *guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 	to, err := OriginOf(r.URL)
 	if err != nil {
 		closeBody(r)
 		return nil, err
 	}
 	reach, _ := relation(g.registry, to)
-	if reach != anywhere && !g.trusted {
-		registry := classOfHost(r.Context(), g.registry.Hostname())
+	if reach != anywhere && !trusts(g.trusted, g.registry, to) {
+		registry := g.at(r.Context())
 		if err := reach.check(registry, literal(to.Hostname())); err != nil {
 			closeBody(r)
 			return nil, fmt.Errorf("registry %s: it leads to %s: %w", g.registry, to, err)
@@ -134,9 +156,6 @@ func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	return g.base.RoundTrip(r)
 }
-
-// CloseIdleConnections closes the connections of base.
-func (g guarded) CloseIdleConnections() { g.base.CloseIdleConnections() }
 
 type guardKey struct{}
 

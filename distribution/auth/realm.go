@@ -43,14 +43,13 @@ func (t *Transport) realm(unsafe string) (realm, error) {
 		return bad(err.Error())
 	}
 	r := realm{url: u, origin: o}
-	configured := t.configured(o)
-	if !configured {
+	if !trusts(t.c.Realms, t.c.Origin, o) {
 		if o.Plain() && !t.c.Origin.Plain() {
 			return bad("it has no TLS, unlike the registry")
 		}
 		_, r.distrust = relation(t.c.Origin, o)
 	}
-	r.transport, err = t.realmTransport(o, configured)
+	r.transport, err = t.realmTransport(o)
 	return r, err
 }
 
@@ -64,17 +63,6 @@ func strip(s string) string {
 		return scheme + "://" + rest
 	}
 	return s
-}
-
-// configured reports whether the user trusts o by name: as a whole origin, or as a host with TLS (or without, like the
-// registry itself).
-func (t *Transport) configured(o Origin) bool {
-	for _, allowed := range t.c.Realms {
-		if allowed == o.String() || allowed == o.Host() && (!o.Plain() || t.c.Origin.Plain()) {
-			return true
-		}
-	}
-	return false
 }
 
 // relation says how far a realm is trusted by its name.
@@ -117,7 +105,7 @@ func sameDomain(a, b string) bool {
 }
 
 // realmTransport returns the connection pool for a token server.
-func (t *Transport) realmTransport(o Origin, configured bool) (http.RoundTripper, error) {
+func (t *Transport) realmTransport(o Origin) (http.RoundTripper, error) {
 	if o == t.c.Origin {
 		return t.c.Base, nil
 	}
@@ -133,7 +121,7 @@ func (t *Transport) realmTransport(o Origin, configured bool) (http.RoundTripper
 	if len(t.realms) >= 16 {
 		return nil, errors.New("it names more than 16 token servers")
 	}
-	rt := guard(t.c.Origin, tr, configured)
+	rt := Guard(t.c.Origin, tr, t.c.Realms...)
 	t.realms[o] = rt
 	return rt, nil
 }

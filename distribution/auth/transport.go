@@ -99,7 +99,7 @@ func (t *Transport) prepare(r *http.Request) (sent token, err error) {
 	switch known.Scheme {
 	case "basic":
 		c, err := t.credential(r.Context())
-		if err != nil || c.secret.Username == "" {
+		if err != nil || !c.basic() {
 			return token{}, err
 		}
 		return token{value: basicValue(c), basic: true}, authorize(r, t.c.Origin, "Basic", basicValue(c))
@@ -143,6 +143,10 @@ func (t *Transport) answer(r *http.Request, resp *http.Response, sent token) (*h
 	t.known = c
 	t.mu.Unlock()
 	again, ok := replay(r)
+	if next.value == "" && sent.withheld != nil {
+		drain(resp)
+		return nil, sent.withheld
+	}
 	if next.value == "" || !ok {
 		return resp, nil
 	}
@@ -166,7 +170,7 @@ func (t *Transport) answer(r *http.Request, resp *http.Response, sent token) (*h
 // basic returns the credential for a basic challenge; no token where there is none or it was refused already.
 func (t *Transport) basic(ctx context.Context, sent token) (token, error) {
 	c, err := t.credential(ctx)
-	if err != nil || c.secret.Username == "" || sent.basic {
+	if err != nil || !c.basic() || sent.basic {
 		return token{}, err
 	}
 	return token{value: basicValue(c), basic: true}, nil

@@ -183,7 +183,7 @@ func (c *Config) Transport(e Endpoint, k auth.Keychain) (http.RoundTripper, erro
 		return nil, err
 	}
 	t, err := auth.NewTransport(auth.Config{
-		Origin: e.Origin, Base: own, Other: auth.Guard(e.Origin, other), Keychain: k, Repository: e.Repository,
+		Origin: e.Origin, Base: own, Other: auth.Guard(e.Origin, other, e.redirects...), Keychain: k, Repository: e.Repository,
 		Realms: e.realms, UserAgent: c.options.UserAgent,
 		RealmTransport: func(realm auth.Origin) (*http.Transport, error) {
 			cfg, err := e.tls.config(realm.Hostname() != e.Origin.Hostname())
@@ -196,7 +196,7 @@ func (c *Config) Transport(e Endpoint, k auth.Keychain) (http.RoundTripper, erro
 	if err != nil {
 		return nil, err
 	}
-	return headers{next: t, origin: e.Origin, header: e.header, agent: c.options.UserAgent}, nil
+	return endpointTransport{next: t, e: e, agent: c.options.UserAgent}, nil
 }
 
 // pool returns the connections to e, or those to where e redirects.
@@ -225,28 +225,31 @@ func (c *Config) CloseIdleConnections() {
 	}
 }
 
-// headers adds what the configuration wants to requests to one origin, and the User-Agent to all.
-type headers struct {
-	next   http.RoundTripper
-	origin auth.Origin
-	header http.Header
-	agent  string
+// endpointTransport does what the configuration wants with requests to one endpoint: headers, and where the API is. The
+// User-Agent is for all requests.
+type endpointTransport struct {
+	next  http.RoundTripper
+	e     Endpoint
+	agent string
 }
 
 // RoundTrip implements http.RoundTripper.
-func (h headers) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t endpointTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	if h.agent != "" && r.Header.Get("User-Agent") == "" {
-		r.Header.Set("User-Agent", h.agent)
+	if t.agent != "" && r.Header.Get("User-Agent") == "" {
+		r.Header.Set("User-Agent", t.agent)
 	}
-	if o, err := auth.OriginOf(r.URL); err == nil && o == h.origin {
-		for name, values := range h.header {
-			if r.Header.Get(name) == "" {
-				r.Header[name] = slices.Clone(values)
-			}
-		}
-	} else {
+	if o, err := auth.OriginOf(r.URL); err != nil || o != t.e.Origin {
 		r.Header.Del("Authorization")
+		return t.next.RoundTrip(r)
 	}
-	return h.next.RoundTrip(r)
+	for name, values := range t.e.header {
+		if r.Header.Get(name) == "" {
+			r.Header[name] = slices.Clone(values)
+		}
+	}
+	if rest, ok := strings.CutPrefix(r.URL.Path, "/v2/"); ok && t.e.root != "" {
+		r.URL.Path, r.URL.RawPath = t.e.root+"/"+rest, ""
+	}
+	return t.next.RoundTrip(r)
 }

@@ -49,37 +49,30 @@ var ErrBlocked = errors.New("blocked by the configuration")
 type Endpoint struct {
 	Origin     auth.Origin
 	Repository string     // path of the repository at this endpoint
+	Namespace  string     // the registry that a mirror stands for, to be sent as ns=; empty: not to be sent
 	Mirror     bool       // not the registry itself
 	Can        Capability // what it may be used for
 	Source     string     // the file that says so; "default" if none does
 
-	path      string // below which the API is, without slash at its end: /v2 usually
-	namespace string // value of the ns parameter; empty: none
+	base      string // path before /v2/, without slash at its end
+	root      string // path of the API in place of base/v2; empty: that
 	header    http.Header
 	realms    []string
+	redirects []string
 	tls       tlsFiles
 }
 
 // String returns the origin and the repository there.
 func (e Endpoint) String() string { return e.Origin.String() + "/" + e.Repository }
 
-// URL returns the address of a resource of the API: URL("manifests/latest") is that of a manifest of the repository. The
-// caller may add to the query, and must keep what is in it. suffix is escaped by the caller where it has to be.
-func (e Endpoint) URL(suffix string) *url.URL { return e.api("/" + e.Repository + "/" + suffix) }
-
-// APIURL returns the address of a resource that belongs to no repository: "" of the version check, "_catalog".
-func (e Endpoint) APIURL(suffix string) *url.URL { return e.api("/" + suffix) }
-
-func (e Endpoint) api(path string) *url.URL {
+// Base returns the address of the registry: the API is in Base/v2/. (Where the configuration has it elsewhere, the transport
+// of the endpoint sees to it.)
+func (e Endpoint) Base() *url.URL {
 	scheme := "https"
 	if e.Origin.Plain() {
 		scheme = "http"
 	}
-	u := &url.URL{Scheme: scheme, Host: e.Origin.Host(), Path: e.path + path}
-	if e.namespace != "" {
-		u.RawQuery = url.Values{"ns": {e.namespace}}.Encode()
-	}
-	return u
+	return &url.URL{Scheme: scheme, Host: e.Origin.Host(), Path: e.base}
 }
 
 // Options say where Load reads. A file or directory that does not exist says nothing.
@@ -130,6 +123,8 @@ type Config struct {
 	own     map[string]section // by host, of registries.toml
 	proxy   func(*url.URL) (*url.URL, error)
 
+	containers []containersRegistry
+
 	mu    sync.Mutex
 	pools map[string]*http.Transport
 }
@@ -144,6 +139,9 @@ func Load(o Options) (*Config, error) {
 		if err := c.readOwn(f); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.readContainers(o.Containers); err != nil {
+		return nil, err
 	}
 	return c, nil
 }
@@ -198,17 +196,19 @@ type place struct {
 	mirror     bool
 	can        Capability
 	path       string // of the API; empty: /v2
+	override   bool   // what is in path after /v2/ belongs to the repository
 	repository string // empty: that of the name
 	ns         bool
 	header     http.Header
 	realms     []string
+	redirects  []string
 	tls        tlsFiles
 	source     string
 }
 
 // rule asks the sources in their order; the first that knows the name decides.
 func (c *Config) rule(n reference.Name) (rule, error) {
-	for _, source := range []func(reference.Name) (rule, bool, error){c.ownRule} {
+	for _, source := range []func(reference.Name) (rule, bool, error){c.ownRule, c.containerdRule, c.containersRule} {
 		if r, ok, err := source(n); err != nil || ok {
 			return r, err
 		}
@@ -222,9 +222,11 @@ func (c *Config) defaultPlace(domain string) place {
 	return place{host: host, plain: plainByName(host), can: Pull | Resolve | Push, source: "default"}
 }
 
+const hubDomain = "docker.io"
+
 // apiHost returns the host of a domain's API: Docker Hub has another one than its name says.
 func apiHost(domain string) string {
-	if domain == "docker.io" || domain == "index.docker.io" {
+	if domain == hubDomain || domain == "index.docker.io" {
 		return "registry-1.docker.io"
 	}
 	return domain
@@ -242,12 +244,13 @@ func plainByName(host string) bool {
 
 // endpoint completes p for a name.
 func (c *Config) endpoint(n reference.Name, p place) (Endpoint, error) {
+	p, decided := c.settings(p)
 	files, err := c.certs(p.host)
 	if err != nil {
 		return Endpoint{}, err
 	}
 	p.tls = p.tls.merge(files)
-	if p.plain && p.source == "default" && !files.empty() {
+	if p.plain && p.source == "default" && !decided && !files.empty() {
 		p.plain = false // a certificate for it says that it speaks TLS
 	}
 	scheme := "https"
@@ -259,17 +262,32 @@ func (c *Config) endpoint(n reference.Name, p place) (Endpoint, error) {
 		return Endpoint{}, err
 	}
 	e := Endpoint{Origin: o, Repository: p.repository, Mirror: p.mirror, Can: p.can, Source: p.source,
-		path: p.path, header: p.header, realms: p.realms, tls: p.tls}
-	if e.path == "" {
-		e.path = "/v2"
-	}
+		header: p.header, realms: p.realms, redirects: p.redirects, tls: p.tls}
 	if e.Repository == "" {
 		e.Repository = n.Path
 	}
 	if p.ns {
-		e.namespace = n.Domain
+		e.Namespace = n.Domain
 	}
+	e.setPath(p)
 	return e, nil
+}
+
+// setPath finds /v2 in the path of the API: before it is the base, and after it, if the path is as the user wants it, what
+// the repository begins with. A path without /v2 is the API's root.
+func (e *Endpoint) setPath(p place) {
+	switch base, ok := strings.CutSuffix(p.path, "/v2"); {
+	case p.path == "":
+	case ok:
+		e.base = base
+	case p.override:
+		before, after, ok := strings.Cut(p.path, "/v2/")
+		if !ok {
+			e.root = p.path
+			return
+		}
+		e.base, e.Repository = before, after+"/"+e.Repository
+	}
 }
 
 // minTLS is the oldest version of TLS that is spoken.

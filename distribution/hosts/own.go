@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -28,7 +29,8 @@ type section struct {
 	CA          []string          `toml:"ca"`
 	Cert        string            `toml:"client-cert"`
 	Key         string            `toml:"client-key"`
-	Realms      []string          `toml:"realms"`
+	Realms      []string          `toml:"realms"`    // hosts of token servers that may have the credential, too
+	Redirects   []string          `toml:"redirects"` // hosts to which it may redirect whatever their address
 	Header      map[string]string `toml:"header"`
 	file        string
 }
@@ -99,7 +101,7 @@ func (c *Config) readOwn(path string) error {
 	}
 	for host, s := range sections {
 		s.file = path
-		c.own[host] = s
+		c.own[strings.ToLower(host)] = s
 	}
 	return nil
 }
@@ -153,15 +155,16 @@ func lineOf(data []byte, key toml.Key) int {
 }
 
 func (s section) check(host string) error {
-	if host != "docker.io" {
-		if _, err := auth.ParseOrigin("https://" + host); err != nil || strings.ContainsAny(host, "/@") {
-			return errors.New("want HOST[:PORT]")
-		}
+	if _, err := auth.ParseOrigin("https://" + host); err != nil || strings.ContainsAny(host, "/@") {
+		return errors.New("want HOST[:PORT]")
 	}
 	if s.URL != "" {
 		if _, err := parsePlace(s.URL); err != nil {
 			return err
 		}
+	}
+	if s.MirrorsOnly && len(s.Mirrors) == 0 {
+		return errors.New("mirrors-only, and no mirrors")
 	}
 	if (s.Cert == "") != (s.Key == "") {
 		return errors.New("client-cert and client-key go together")
@@ -174,12 +177,12 @@ func (s section) check(host string) error {
 			return fmt.Errorf("pull of a mirror is %q; want all, digest or tag", m.Pull)
 		}
 	}
-	for _, r := range s.Realms {
+	for _, r := range slices.Concat(s.Realms, s.Redirects) {
 		if !strings.Contains(r, "://") {
 			r = "https://" + r
 		}
 		if _, err := auth.ParseOrigin(r); err != nil {
-			return fmt.Errorf("realms: %w", err)
+			return fmt.Errorf("realms or redirects: %w", err)
 		}
 	}
 	return checkHeader(s.Header)
@@ -221,51 +224,50 @@ func parsePlace(s string) (place, error) {
 }
 
 // settings applies what the section of p's own host says to p: certificates, headers and realms are those of a host,
-// whether it is asked as a registry or as a mirror.
-func (c *Config) settings(p place) place {
-	s, ok := c.own[p.host]
+// whether it is asked as a registry or as a mirror, and whichever file says so. decided: it says whether there is TLS.
+func (c *Config) settings(p place) (out place, decided bool) {
+	s, ok := c.own[strings.ToLower(p.host)]
+	if p.host == apiHost(hubDomain) {
+		s, ok = c.own[hubDomain]
+	}
 	if !ok {
-		return p
+		return p, false
 	}
 	if s.PlainHTTP != nil {
 		p.plain = *s.PlainHTTP
 	}
-	p.tls = tlsFiles{cas: s.CA, skipVerify: s.SkipVerify}
+	own := tlsFiles{cas: s.CA, skipVerify: s.SkipVerify}
 	if s.Cert != "" {
-		p.tls.pairs = [][2]string{{s.Cert, s.Key}}
+		own.pairs = [][2]string{{s.Cert, s.Key}}
 	}
-	p.realms = s.Realms
-	p.header = http.Header{}
+	p.tls = p.tls.merge(own)
+	p.realms, p.redirects = s.Realms, s.Redirects
+	p.header = p.header.Clone()
 	for name, value := range s.Header {
+		if p.header == nil {
+			p.header = http.Header{}
+		}
 		p.header.Set(name, value)
 	}
-	return p
+	return p, s.PlainHTTP != nil
 }
 
 // ownRule is what registries.toml says of n.
 func (c *Config) ownRule(n reference.Name) (rule, bool, error) {
-	s, ok := c.own[n.Domain]
-	if !ok {
-		return rule{}, false, nil
+	s, ok := c.own[strings.ToLower(n.Domain)]
+	if !ok || !s.rules() {
+		return rule{}, false, nil // the other files may know mirrors
 	}
 	r := rule{blocked: s.Blocked, source: s.file}
 	for _, m := range s.Mirrors {
-		p, err := parsePlace(m.URL)
+		p, err := m.place(n)
 		if err != nil {
 			return r, true, err
 		}
-		if !m.Root && p.path != "" {
-			p.path, p.repository = "", strings.Trim(p.path, "/")+"/"+n.Path
+		p.source = s.file
+		if m.Pull != "tag" || n.Digest == "" {
+			r.places = append(r.places, p)
 		}
-		p = c.settings(p)
-		p.mirror, p.ns, p.source, p.can = true, m.Namespace, s.file, Pull|Resolve
-		if m.Pull == "digest" {
-			p.can = Pull
-		}
-		if m.Pull == "tag" && n.Digest != "" {
-			continue
-		}
-		r.places = append(r.places, p)
 	}
 	if s.MirrorsOnly {
 		return r, true, nil
@@ -276,16 +278,37 @@ func (c *Config) ownRule(n reference.Name) (rule, bool, error) {
 		if p, err = parsePlace(s.URL); err != nil {
 			return r, true, err
 		}
-		if p.path != "" {
-			p.path, p.repository = "", strings.Trim(p.path, "/")+"/"+n.Path
-		}
-		p.can = Pull | Resolve | Push
+		p = p.below(n)
 	}
-	p = c.settings(p)
-	if own := (c.settings(place{host: n.Domain, plain: p.plain})); s.URL == "" {
-		p.plain, p.tls, p.realms, p.header = own.plain, own.tls, own.realms, own.header
-	}
-	p.source = s.file
+	p.source, p.can = s.file, Pull|Resolve|Push
 	r.places = append(r.places, p)
 	return r, true, nil
+}
+
+// rules reports whether s says who is asked, and not only how.
+func (s section) rules() bool { return s.Blocked || s.URL != "" || len(s.Mirrors) > 0 || s.MirrorsOnly }
+
+// below puts the path of p before the repository's.
+func (p place) below(n reference.Name) place {
+	if p.path != "" {
+		p.path, p.repository = "", strings.Trim(p.path, "/")+"/"+n.Path
+	}
+	return p
+}
+
+func (m mirror) place(n reference.Name) (place, error) {
+	p, err := parsePlace(m.URL)
+	if err != nil {
+		return p, err
+	}
+	if m.Root {
+		p.override = true
+	} else {
+		p = p.below(n)
+	}
+	p.mirror, p.ns, p.can = true, m.Namespace, Pull|Resolve
+	if m.Pull == "digest" {
+		p.can = Pull
+	}
+	return p, nil
 }
