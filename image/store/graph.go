@@ -89,9 +89,13 @@ func (g *graph) mark(roots ...node) error {
 	for len(todo) > 0 {
 		n := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
-		held, err := g.holds(n)
+		refs, err := g.holds(n)
 		if err != nil {
 			return err
+		}
+		held := make([]node, 0, len(refs))
+		for _, r := range refs {
+			held = append(held, r.to)
 		}
 		if n.kind != kindUnpacked {
 			held = append(held, g.referrers[n.digest]...)
@@ -113,7 +117,7 @@ func (g *graph) mark(roots ...node) error {
 }
 
 // holds returns what a blob refers to.
-func (g *graph) holds(n node) ([]node, error) {
+func (g *graph) holds(n node) ([]edge, error) {
 	limit := int64(manifest.MaxManifest)
 	switch {
 	case n.kind == kindLayer || n.kind == kindUnpacked || n.kind == kindConfig && !g.configs:
@@ -142,8 +146,16 @@ func (g *graph) holds(n node) ([]node, error) {
 	return references(raw, n.kind), nil
 }
 
+// edge is what a document refers to.
+type edge struct {
+	to   node
+	desc v1.Descriptor // of a blob; only the digest of an unpacked layer
+}
+
+func edgeTo(d v1.Descriptor) edge { return edge{node{d.Digest, kindOf(d.MediaType)}, d} }
+
 // references returns what a document refers to, nothing if it is not what kind says.
-func references(raw []byte, k kind) []node {
+func references(raw []byte, k kind) []edge {
 	mediaType := sniff(raw)
 	switch {
 	case k == kindUnknown:
@@ -153,7 +165,7 @@ func references(raw []byte, k kind) []node {
 	case mediaType == "" && k == kindManifest:
 		mediaType = v1.MediaTypeImageManifest
 	}
-	var held []node
+	var held []edge
 	switch k {
 	case kindIndex:
 		idx, err := manifest.ParseIndex(raw, mediaType)
@@ -161,16 +173,16 @@ func references(raw []byte, k kind) []node {
 			return nil
 		}
 		for _, d := range idx.Manifests {
-			held = append(held, node{d.Digest, kindOf(d.MediaType)})
+			held = append(held, edgeTo(d))
 		}
 	case kindManifest:
 		m, err := manifest.ParseManifest(raw, mediaType)
 		if err != nil {
 			return nil
 		}
-		held = append(held, node{m.Config.Digest, kindOf(m.Config.MediaType)})
+		held = append(held, edgeTo(m.Config))
 		for _, d := range m.Layers {
-			held = append(held, node{d.Digest, kindOf(d.MediaType)})
+			held = append(held, edgeTo(d))
 		}
 	case kindConfig:
 		img, err := manifest.ParseConfig(raw)
@@ -178,7 +190,7 @@ func references(raw []byte, k kind) []node {
 			return nil
 		}
 		for _, d := range img.RootFS.DiffIDs {
-			held = append(held, node{d, kindUnpacked})
+			held = append(held, edge{node{d, kindUnpacked}, v1.Descriptor{Digest: d}})
 		}
 	}
 	return held

@@ -345,38 +345,41 @@ func (s *Store) eachBlob(ctx context.Context, each func(d digest.Digest, info os
 	return nil
 }
 
-// markReferrers marks the manifests whose subject is marked, and what they hold. Nothing points to them, so every unmarked blob
-// that may be a manifest is looked at.
-func (g *graph) markReferrers(ctx context.Context) error {
+// markReferrers marks the manifests whose subject is marked, and what they hold.
+func (g *graph) markReferrers(ctx context.Context) (err error) {
+	if g.referrers, err = g.findReferrers(ctx); err != nil {
+		return err
+	}
+	var roots []node
+	for n := range g.marked {
+		for _, r := range g.referrers[n.digest] {
+			if g.visit != nil {
+				g.visit(n, r)
+			}
+			roots = append(roots, r)
+		}
+	}
+	return g.mark(roots...)
+}
+
+// findReferrers returns the manifests that are not marked by their subjects. Nothing points to them, so every blob that may be a
+// manifest is looked at.
+func (g *graph) findReferrers(ctx context.Context) (map[digest.Digest][]node, error) {
 	seen := map[digest.Digest]bool{}
 	for n := range g.marked {
 		seen[n.digest] = true
 	}
-	g.referrers = map[digest.Digest][]node{}
+	referrers := map[digest.Digest][]node{}
 	err := g.s.eachBlob(ctx, func(d digest.Digest, info os.FileInfo) error {
 		if seen[d] || info.Size() > manifest.MaxManifest || reference.CheckVerifiable(d) != nil {
 			return nil
 		}
 		if subject, k := g.s.subject(d); subject != "" {
-			g.referrers[subject] = append(g.referrers[subject], node{d, k})
+			referrers[subject] = append(referrers[subject], node{d, k})
 		}
 		return nil
 	})
-	if err != nil || len(g.referrers) == 0 {
-		return err
-	}
-	var roots []node
-	for d := range seen {
-		roots = append(roots, g.referrers[d]...)
-	}
-	if g.visit != nil {
-		for n := range g.marked {
-			for _, r := range g.referrers[n.digest] {
-				g.visit(n, r)
-			}
-		}
-	}
-	return g.mark(roots...)
+	return referrers, err
 }
 
 // subject returns what a blob, if it is a manifest or index, says is its subject, and as what it is referred to. A blob that
@@ -413,7 +416,7 @@ func (s *Store) subject(d digest.Digest) (digest.Digest, kind) {
 type Usage struct {
 	Blobs   int
 	Bytes   int64 // of the blobs
-	Partial int64 // bytes of unfinished downloads
+	Partial int64 // bytes of unfinished downloads, and of damaged blobs that Fsck put away
 }
 
 // Size adds up what is in the store.
@@ -427,13 +430,15 @@ func (s *Store) Size(ctx context.Context) (Usage, error) {
 	if err != nil {
 		return Usage{}, fmt.Errorf("size of the store: %w", err)
 	}
-	entries, err := os.ReadDir(s.path("ingest"))
-	if err != nil {
-		return Usage{}, fmt.Errorf("size of the store: %w", err)
-	}
-	for _, e := range entries {
-		if info, err := e.Info(); err == nil {
-			u.Partial += info.Size()
+	for _, sub := range []string{"ingest", "broken"} {
+		entries, err := os.ReadDir(s.path(sub))
+		if err != nil {
+			return Usage{}, fmt.Errorf("size of the store: %w", err)
+		}
+		for _, e := range entries {
+			if info, err := e.Info(); err == nil {
+				u.Partial += info.Size()
+			}
 		}
 	}
 	return u, nil
