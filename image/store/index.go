@@ -191,7 +191,14 @@ func (s *Store) change(ctx context.Context, edit func(entries []entry) (changed 
 // left is written over.
 func (s *Store) writeIndex(data []byte) error {
 	path, next, old := filepath.Join(s.dir, v1.ImageIndexFile), s.path("index.json.new"), s.path("index.json.old")
-	if err := s.writeSynced(next, data); err != nil {
+	err := s.writeSynced(next, data)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		// A full disk is when names are removed: the backup makes room for as much.
+		if os.Remove(s.path("index.json.bak")) == nil {
+			err = s.writeSynced(next, data)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", v1.ImageIndexFile, err)
 	}
 	// The backup gets its new name before index.json loses the old content.
@@ -201,8 +208,7 @@ func (s *Store) writeIndex(data []byte) error {
 	if err := os.Remove(old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	err := os.Link(path, old)
-	if err == nil {
+	if err = os.Link(path, old); err == nil {
 		err = os.Rename(old, s.path("index.json.bak"))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -234,16 +240,18 @@ func (s *Store) writeSynced(path string, data []byte) error {
 		return err
 	}
 	defer f.Close()
-	if err := s.may("write", path); err != nil {
-		return err
+	if err = s.may("write", path); err == nil {
+		_, err = f.Write(data)
 	}
-	if _, err := f.Write(data); err != nil {
-		return err
+	if err == nil {
+		if err = s.may("sync", path); err == nil {
+			err = f.Sync()
+		}
 	}
-	if err := s.may("sync", path); err != nil {
-		return err
+	if err != nil {
+		return errors.Join(err, os.Remove(path)) // it may fill the disk
 	}
-	return f.Sync()
+	return nil
 }
 
 // layoutVersion returns the version that an oci-layout file says.

@@ -183,21 +183,17 @@ func (l *Lease) add(ctx context.Context, held map[digest.Digest]bool, wanted []d
 	return nil
 }
 
-// drop ends the hold of blobs.
-func (l *Lease) drop(blobs []digest.Digest) error {
+// drop ends the hold of blobs, or leaves it as it is where the file cannot be written.
+func (l *Lease) drop(blobs []digest.Digest) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	held := slices.DeleteFunc(blobs, func(d digest.Digest) bool { return !l.blobs[d] })
-	if len(held) == 0 {
-		return nil
-	}
-	if err := l.append(leaseChange{Drop: held}); err != nil {
-		return fmt.Errorf("write lease: %w", err)
+	if len(held) == 0 || l.append(leaseChange{Drop: held}) != nil {
+		return
 	}
 	for _, d := range held {
 		delete(l.blobs, d)
 	}
-	return nil
 }
 
 // Release ends the lease. Releasing it twice is no error.
@@ -245,19 +241,19 @@ func (s *Store) hold(ctx context.Context, d digest.Digest) error {
 	return l.Hold(ctx, d)
 }
 
-// unhold ends the process's own hold of what a name holds now.
-func (s *Store) unhold(d v1.Descriptor) error {
+// unhold ends the process's own hold of what a name holds now. If that fails, it is held until Close: no reason to say that Tag
+// has not tagged.
+func (s *Store) unhold(d v1.Descriptor) {
 	s.mu.Lock()
 	l := s.session
 	s.mu.Unlock()
 	if l == nil {
-		return nil
+		return
 	}
 	g := newGraph(s)
-	if err := g.mark(node{d.Digest, kindOf(d.MediaType)}); err != nil {
-		return nil //nolint:nilerr // what cannot be read stays held: it is no reason to say that Tag has not tagged
+	if err := g.mark(node{d.Digest, kindOf(d.MediaType)}); err == nil {
+		l.drop(g.digests())
 	}
-	return l.drop(g.digests())
 }
 
 // SaveLease makes or replaces the lease of a kind and id, which holds until DeleteLease or its time to expire: for what

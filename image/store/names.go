@@ -166,14 +166,15 @@ func (s *Store) Tag(ctx context.Context, d v1.Descriptor, ref string) error {
 	} else if !there {
 		return fmt.Errorf("tag %s as %s: %w in the store", d.Digest, name, content.ErrNotFound)
 	}
+	if err := s.touch(name, d.Digest); err != nil {
+		return fmt.Errorf("tag %s: %w", name, err)
+	}
 	err = s.change(ctx, func(old []entry) ([]entry, bool, error) { return replaceEntry(old, e) })
 	if err != nil {
 		return fmt.Errorf("tag %s: %w", name, err)
 	}
-	if err := s.touch(name, d.Digest); err != nil {
-		return fmt.Errorf("tag %s: %w", name, err)
-	}
-	return s.unhold(d)
+	s.unhold(d)
+	return nil
 }
 
 // newEntry describes d under a name for index.json.
@@ -280,6 +281,9 @@ func (s *Store) Touch(_ context.Context, n Named) error {
 // touch is not synced: after a power cut an older time is as good.
 func (s *Store) touch(name string, d digest.Digest) error {
 	path := s.path("used", usedName(name, d))
+	if err := s.may("touch", path); err != nil {
+		return err
+	}
 	now := time.Now()
 	err := os.Chtimes(path, now, now)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -103,6 +103,9 @@ func (p *pruner) run(ctx context.Context) error {
 	if err := p.sweep(ctx, g); err != nil {
 		return err
 	}
+	if err := p.sweepUsed(ctx); err != nil {
+		return err
+	}
 	if err := p.sweepIngest(); err != nil {
 		return err
 	}
@@ -238,8 +241,27 @@ func (p *pruner) untag(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for k := range drop {
-		if err := os.Remove(p.s.path("used", usedName(k.name, k.digest))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	return nil
+}
+
+// sweepUsed removes the times of use of names that are no more.
+func (p *pruner) sweepUsed(ctx context.Context) error {
+	if p.opts.DryRun {
+		return nil
+	}
+	list, err := p.s.List(ctx)
+	if err != nil {
+		return err
+	}
+	times, err := p.s.usedTimes()
+	if err != nil {
+		return err
+	}
+	for _, n := range list {
+		delete(times, usedName(n.Name, n.Descriptor.Digest))
+	}
+	for name := range times {
+		if err := os.Remove(p.s.path("used", name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
