@@ -104,8 +104,8 @@ func (s *Server) sendBlob(w http.ResponseWriter, r *http.Request, blob storage.B
 	return nil
 }
 
-// wantedRange is the part of a blob that a request wants. A range that is malformed, or several at once, is as none: RFC 9110
-// section 14.2 allows that.
+// wantedRange is the part of a blob that a request wants. Several ranges at once are as none, a malformed one is refused: RFC
+// 9110 section 14.2 allows either.
 func wantedRange(r *http.Request, blob storage.BlobInfo) (part protocol.Range, partial bool, err error) {
 	header := r.Header.Get("Range")
 	if header == "" || r.Method == http.MethodHead {
@@ -116,10 +116,10 @@ func wantedRange(r *http.Request, blob storage.BlobInfo) (part protocol.Range, p
 	}
 	part, err = protocol.ParseRange(header, blob.Size)
 	switch {
-	case errors.Is(err, protocol.ErrUnsatisfiable):
-		return part, false, refuse(http.StatusRequestedRangeNotSatisfiable, protocol.CodeSizeInvalid, "%v: it has %d bytes", err, blob.Size)
-	case err != nil:
+	case errors.Is(err, protocol.ErrManyRanges):
 		return part, false, nil
+	case err != nil:
+		return part, false, refuse(http.StatusRequestedRangeNotSatisfiable, protocol.CodeSizeInvalid, "%v: the blob has %d bytes", err, blob.Size)
 	}
 	return part, true, nil
 }

@@ -76,6 +76,9 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, p protocol.
 	if err != nil {
 		return refuse(http.StatusBadRequest, protocol.CodeManifestInvalid, "%v", err)
 	}
+	if !s.opts.RequireBlobs {
+		require = nil
+	}
 	opts := storage.PutOptions{Tags: tags, RequireBlobs: require, Expect: s.expectation(r, p.Name, computed)}
 	if err := s.storage.PutManifest(r.Context(), p.Name, m, opts); err != nil {
 		return s.overwriteRefused(r, p.Name, err)

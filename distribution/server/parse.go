@@ -13,7 +13,7 @@ import (
 )
 
 // parse checks a pushed manifest or index and finds what the storage has to know of it. require are the blobs without which
-// it is refused: all but layers that need not come with an image. What an index lists may come later or never (sparse indexes).
+// an image is not whole: all but layers that need not come with it.
 func parse(raw []byte, mediaType string, d digest.Digest) (m storage.Manifest, require []digest.Digest, err error) {
 	if mediaType == "" {
 		if mediaType, err = ownMediaType(raw); err != nil {

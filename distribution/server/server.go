@@ -24,6 +24,9 @@ type Options struct {
 	MaxManifest int64
 	// MaxBlob is the largest blob in bytes, 0 for no limit; a larger one is refused with 413.
 	MaxBlob int64
+	// RequireBlobs refuses an image manifest unless its config and layers are in the repository, but for those that need not
+	// come with an image. Without it sparse images can be pushed. What an index lists may always come later or never.
+	RequireBlobs bool
 	// Redirect sends clients to the storage for blobs, if it is a storage.Redirector.
 	Redirect bool
 	// Warnings returns texts for the Warning headers of a response, 4096 bytes at most together; what is over is left out.
