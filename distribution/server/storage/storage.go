@@ -173,8 +173,8 @@ type Manifests interface {
 // Collector is the part of Storage for the garbage collection, which runs while pushes do.
 type Collector interface {
 	// Sweep shows decide what the repository has and removes what it returns. From before decide is called until all is
-	// removed no manifest, tag or link of the repository changes; decide must not call the storage. A blob that TouchBlob,
-	// LinkBlob or CommitUpload was called for after decide saw it is not unlinked.
+	// removed no manifest or tag of the repository changes: such changes wait. What only has to do with blobs does not wait, and
+	// a blob that TouchBlob, LinkBlob or CommitUpload was called for after decide was shown it is not unlinked.
 	Sweep(ctx context.Context, repo string, decide func(Contents) (Removal, error)) error
 	// Contents calls each for the bytes of every blob that the storage keeps, linked or not.
 	Contents(ctx context.Context, each func(BlobInfo) error) error
