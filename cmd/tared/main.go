@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/tare-oci/tare/internal/getopt"
 )
@@ -17,6 +19,7 @@ var version = "0.1.0-dev"
 type command struct {
 	name    string
 	summary string
+	more    string // what the help says after the options
 	// setup adds the options and returns what runs the command.
 	setup func(*getopt.Set) func() error
 }
@@ -37,9 +40,24 @@ var versionCommand = command{
 func main() {
 	if err := dispatch(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "tared: "+err.Error())
-		os.Exit(1)
+		var wrong usageError
+		if errors.As(err, &wrong) {
+			os.Exit(exitUsage)
+		}
+		os.Exit(exitFailed)
 	}
 }
+
+// Exit statuses: of what went wrong, and of a command line that is not understood.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+// usageError is an error of the command line.
+type usageError struct{ error }
+
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func dispatch(args []string) error {
 	if len(args) == 0 || args[0] == "--help" || args[0] == "-h" {
@@ -54,11 +72,12 @@ func dispatch(args []string) error {
 		args = []string{"version"}
 	}
 	for _, c := range commands() {
-		if c.name == args[0] {
-			return c.run(args[1:])
+		words := strings.Fields(c.name)
+		if len(args) >= len(words) && slices.Equal(words, args[:len(words)]) {
+			return c.run(args[len(words):])
 		}
 	}
-	return fmt.Errorf("unknown command %q (tared --help lists them)", args[0])
+	return usage("unknown command %q (tared --help lists them)", args[0])
 }
 
 func (c command) run(args []string) error {
@@ -68,13 +87,14 @@ func (c command) run(args []string) error {
 	if errors.Is(err, getopt.ErrHelp) {
 		fmt.Printf("Usage: tared %s [OPTION…]\n\n%s.\n\n", c.name, c.summary)
 		set.Usage(os.Stdout)
+		fmt.Print(c.more)
 		return nil
 	}
 	if err == nil && len(operands) > 0 {
 		err = fmt.Errorf("unexpected operand %q", operands[0])
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w (tared %s --help)", c.name, err, c.name)
+		return usage("%s: %w (tared %s --help)", c.name, err, c.name)
 	}
 	return do()
 }

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tare-oci/tare/distribution/server/config"
+	"github.com/tare-oci/tare/distribution/server/storage"
+	"github.com/tare-oci/tare/distribution/server/storage/directory"
+)
+
+// openStorage opens where the registry keeps things.
+func openStorage(c *config.Config) (storage.Storage, func() error, error) {
+	dir, err := directory.Open(c.Root)
+	if err != nil {
+		return nil, nil, err
+	}
+	return dir, dir.Close, nil
+}
+
+// logFile is a log that can be moved away while it is written. A nil one is none.
+type logFile struct {
+	path string
+	mu   sync.Mutex
+	file *os.File
+}
+
+func openLog(path string) (*logFile, error) {
+	switch path {
+	case "off", "":
+		return nil, nil
+	case "-":
+		return &logFile{file: os.Stdout}, nil
+	}
+	l := &logFile{path: path}
+	return l, l.reopen()
+}
+
+// reopen opens the file by its name again.
+func (l *logFile) reopen() error {
+	if l == nil || l.path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	if err != nil {
+		return fmt.Errorf("open access log: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file != nil {
+		l.file.Close()
+	}
+	l.file = f
+	return nil
+}
+
+func (l *logFile) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.file.Write(p)
+}
+
+// Close closes the file.
+func (l *logFile) Close() {
+	if l != nil && l.path != "" {
+		l.file.Close()
+	}
+}
+
+// figuresFor is how long a figure that is found by looking at the whole storage is good.
+const figuresFor = time.Minute
+
+// figures are what the metrics say about the storage.
+type figures struct {
+	storage storage.Storage
+
+	mu                    sync.Mutex
+	at                    time.Time
+	nUploads, nBlobs, sum float64
+}
+
+func (f *figures) uploads() float64 { f.look(); return f.nUploads }
+func (f *figures) blobs() float64   { f.look(); return f.nBlobs }
+func (f *figures) bytes() float64   { f.look(); return f.sum }
+
+// look counts again what was counted too long ago.
+func (f *figures) look() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.at.IsZero() && time.Since(f.at) < figuresFor {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), figuresFor)
+	defer cancel()
+	uploads, blobs, sum := 0, 0, int64(0)
+	err := f.storage.ListUploads(ctx, func(storage.Upload) error { uploads++; return nil })
+	if err == nil {
+		err = f.storage.Contents(ctx, func(b storage.BlobInfo) error { blobs++; sum += b.Size; return nil })
+	}
+	if f.at = time.Now(); err != nil {
+		complain(fmt.Errorf("metrics: count what is stored: %w", err))
+		return
+	}
+	f.nUploads, f.nBlobs, f.sum = float64(uploads), float64(blobs), float64(sum)
+}
