@@ -322,7 +322,7 @@ func (c *checker) index(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i, e := range idx.entries {
+	for i, e := range idx.entries() {
 		p := Problem{Kind: ProblemEntry, Path: v1.ImageIndexFile, Harmless: true}
 		switch name := e.desc.Annotations[v1.AnnotationRefName]; {
 		case e.err != nil:

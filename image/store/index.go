@@ -10,6 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/opencontainers/image-spec/specs-go/v1"
@@ -31,11 +34,16 @@ const (
 // ErrIndex is wrapped by errors that say that index.json is missing or cannot be read. Fsck repairs it.
 var ErrIndex = errors.New("the store's index.json is damaged: tare image fsck --repair restores it")
 
-// index is index.json: what we know of it beside what somebody else may have written there, which stays as it is.
+// index is index.json: what we know of it beside what somebody else may have written there, which stays as it is. It is not
+// changed once it is parsed.
 type index struct {
-	info    os.FileInfo // of the file that was read
-	fields  map[string]json.RawMessage
-	entries []entry
+	info   os.FileInfo // of the file that was read
+	fields map[string]json.RawMessage
+	raws   []json.RawMessage // the manifests
+
+	lookups atomic.Int32
+	once    sync.Once
+	parsed  []entry
 }
 
 // entry is one of index.json's manifests.
@@ -94,40 +102,78 @@ func (s *Store) loadIndex(name string) (*index, error) {
 	return idx, nil
 }
 
-// parseIndex parses index.json. An entry that is wrong by itself does not make the others unreadable.
+// parseIndex parses index.json as far as where its entries begin: who looks for one needs not parse a thousand. It is not read
+// as strictly as what comes from a registry: whoever can write it owns the store.
 func parseIndex(raw []byte) (*index, error) {
 	idx := &index{}
-	if err := ijson.Unmarshal(raw, &idx.fields); err != nil {
+	if err := json.Unmarshal(raw, &idx.fields); err != nil {
 		return nil, err
 	}
 	var version int
 	if err := json.Unmarshal(idx.fields["schemaVersion"], &version); err != nil || version != 2 {
 		return nil, fmt.Errorf("schemaVersion is %.20q, want 2", idx.fields["schemaVersion"])
 	}
-	var entries []json.RawMessage
-	if err := json.Unmarshal(idx.fields["manifests"], &entries); err != nil {
+	if err := json.Unmarshal(idx.fields["manifests"], &idx.raws); err != nil {
 		return nil, fmt.Errorf("manifests: %w", err)
 	}
-	if len(entries) > maxEntries {
-		return nil, fmt.Errorf("%d manifests, the limit is %d", len(entries), maxEntries)
-	}
-	idx.entries = make([]entry, len(entries))
-	taken := make(map[string]bool, len(entries))
-	for i, raw := range entries {
-		e := &idx.entries[i]
-		e.raw = raw
-		if e.err = ijson.Unmarshal(raw, &e.desc); e.err == nil {
-			e.err = manifest.CheckDescriptor(e.desc)
-		}
-		if e.err != nil {
-			continue
-		}
-		if name := e.desc.Annotations[v1.AnnotationRefName]; name != "" && !taken[name] {
-			taken[name] = true
-			e.name = name
-		}
+	if len(idx.raws) > maxEntries {
+		return nil, fmt.Errorf("%d manifests, the limit is %d", len(idx.raws), maxEntries)
 	}
 	return idx, nil
+}
+
+// entries returns all entries. One that is wrong does not make the others unreadable. The result is not to be changed.
+func (idx *index) entries() []entry {
+	idx.once.Do(func() {
+		idx.parsed = make([]entry, len(idx.raws))
+		taken := make(map[string]bool, len(idx.raws))
+		for i, raw := range idx.raws {
+			e := parseEntry(raw)
+			if taken[e.name] {
+				e.name = ""
+			}
+			if e.name != "" {
+				taken[e.name] = true
+			}
+			idx.parsed[i] = e
+		}
+	})
+	return idx.parsed
+}
+
+func parseEntry(raw json.RawMessage) entry {
+	e := entry{raw: raw}
+	if e.err = json.Unmarshal(raw, &e.desc); e.err == nil {
+		e.err = manifest.CheckDescriptor(e.desc)
+	}
+	if e.err == nil {
+		e.name = e.desc.Annotations[v1.AnnotationRefName]
+	}
+	return e
+}
+
+// first returns the first entry that is what is wanted, of those that have the string word, which
+// all have that are wanted.
+func (idx *index) first(word string, wanted func(entry) bool) (v1.Descriptor, bool) {
+	if idx.lookups.Add(1) > 8 {
+		for _, e := range idx.entries() { // parsed once, for who looks for many
+			if e.err == nil && wanted(e) {
+				return e.desc, true
+			}
+		}
+		return v1.Descriptor{}, false
+	}
+	quoted := []byte(`"` + word + `"`)
+	for _, raw := range idx.raws {
+		// A word that is written with escapes is not seen.
+		if !bytes.Contains(raw, quoted) && bytes.IndexByte(raw, '\\') < 0 {
+			continue
+		}
+		if e := parseEntry(raw); e.err == nil && wanted(e) {
+			return e.desc, true
+		}
+	}
+	return v1.Descriptor{}, false
 }
 
 // encode returns the text of an index.json with the entries.
@@ -176,7 +222,7 @@ func (s *Store) change(ctx context.Context, edit func(entries []entry) (changed 
 	if err != nil {
 		return err
 	}
-	entries, keep, err := edit(append([]entry(nil), idx.entries...))
+	entries, keep, err := edit(slices.Clone(idx.entries()))
 	if err != nil || keep {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tare-oci/tare/image/content"
 	"github.com/tare-oci/tare/internal/sys/filelock"
+	"github.com/tare-oci/tare/internal/sys/writeback"
 )
 
 // ErrMismatch is wrapped by errors that say that content is not what its digest says.
@@ -39,6 +40,7 @@ type Ingest struct {
 	mu     sync.Mutex
 	more   sync.Cond // offset, state or a reader has changed
 	offset int64
+	begun  int64 // up to here writing to the disk has begun
 	state  ingestState
 	err    error // for readers, when state is ingestFailed
 }
@@ -165,10 +167,20 @@ func (in *Ingest) Write(p []byte) (n int, err error) {
 	in.offset += int64(n)
 	in.mu.Unlock()
 	in.more.Broadcast()
+	in.begun = startWriteback(in.file, in.begun, in.offset)
 	if err != nil {
 		return n, fmt.Errorf("write blob %s: %w", in.want.Digest, err)
 	}
 	return n, nil
+}
+
+// startWriteback begins to write what has come since begun to the disk, if it is worth a call, so that syncing takes no time in
+// the end. An error there is none here: whatever keeps the file from the disk is reported by syncing it.
+func startWriteback(f *os.File, begun, size int64) int64 {
+	if size-begun < 8<<20 || writeback.Start(f, begun, size-begun) != nil {
+		return begun
+	}
+	return size
 }
 
 // fill writes all that r yields, from the first byte on.
@@ -178,7 +190,7 @@ func (in *Ingest) fill(ctx context.Context, r io.Reader) error {
 			return err
 		}
 	}
-	_, err := io.CopyBuffer(struct{ io.Writer }{in}, &contextReader{ctx, r}, make([]byte, 256<<10))
+	_, err := io.CopyBuffer(struct{ io.Writer }{in}, &contextReader{ctx, r}, make([]byte, min(in.want.Size+1, 256<<10)))
 	return err
 }
 
@@ -203,7 +215,8 @@ func (in *Ingest) Commit() error {
 	return nil
 }
 
-// publish syncs the complete file f and renames it from path to where the blob d belongs.
+// publish syncs the complete file f and renames it from path to where the blob d belongs. The directory is synced by Tag, for
+// all blobs at once: as long as nothing names a blob, a power cut may take it.
 func (s *Store) publish(f *os.File, path string, d v1.Descriptor) error {
 	if err := s.may("sync", path); err != nil {
 		return err
@@ -220,17 +233,25 @@ func (s *Store) publish(f *os.File, path string, d v1.Descriptor) error {
 		if err = os.MkdirAll(filepath.Dir(to), dirMode); err == nil {
 			err = os.Rename(path, to)
 		}
-		if err == nil {
-			err = syncDir(filepath.Dir(filepath.Dir(to)))
-		}
 	}
+	return err
+}
+
+// syncBlobs makes the names of all blobs outlive a power cut.
+func (s *Store) syncBlobs() error {
+	dirs, err := filepath.Glob(filepath.Join(s.dir, v1.ImageBlobsDir, "*"))
 	if err != nil {
 		return err
 	}
-	if err := s.may("syncdir", to); err != nil {
-		return err
+	for _, dir := range append(dirs, filepath.Join(s.dir, v1.ImageBlobsDir)) {
+		if err := s.may("syncdir", dir); err != nil {
+			return err
+		}
+		if err := syncDir(dir); err != nil {
+			return err
+		}
 	}
-	return syncDir(filepath.Dir(to))
+	return nil
 }
 
 // Discard removes what was written: the next Ingest begins anew. After Commit, Close or Fail it does nothing.

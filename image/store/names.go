@@ -41,8 +41,8 @@ func (s *Store) List(context.Context) ([]Named, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
-	list := make([]Named, 0, len(idx.entries))
-	for _, e := range idx.entries {
+	list := make([]Named, 0, len(idx.entries()))
+	for _, e := range idx.entries() {
 		if e.err == nil {
 			list = append(list, Named{Name: e.name, Descriptor: e.desc, Used: used[usedName(e.name, e.desc.Digest)]})
 		}
@@ -87,20 +87,13 @@ func (idx *index) find(name string) (v1.Descriptor, bool) {
 	if name == "" {
 		return v1.Descriptor{}, false
 	}
-	for _, e := range idx.entries {
-		if e.name == name {
-			return e.desc, true
-		}
-	}
-	return v1.Descriptor{}, false
+	return idx.first(name, func(e entry) bool { return e.name == name })
 }
 
 // byDigest finds an entry of index.json by its digest, or describes an index or a manifest that is there without one.
 func (s *Store) byDigest(idx *index, d digest.Digest) (v1.Descriptor, error) {
-	for _, e := range idx.entries {
-		if e.err == nil && e.desc.Digest == d {
-			return e.desc, nil
-		}
+	if found, ok := idx.first(d.String(), func(e entry) bool { return e.desc.Digest == d }); ok {
+		return found, nil
 	}
 	raw, err := s.readDoc(d, manifest.MaxManifest)
 	if err != nil {
@@ -166,7 +159,7 @@ func (s *Store) Tag(ctx context.Context, d v1.Descriptor, ref string) error {
 	} else if !there {
 		return fmt.Errorf("tag %s as %s: %w in the store", d.Digest, name, content.ErrNotFound)
 	}
-	if err := s.touch(name, d.Digest); err != nil {
+	if err := errors.Join(s.syncBlobs(), s.touch(name, d.Digest)); err != nil {
 		return fmt.Errorf("tag %s: %w", name, err)
 	}
 	err = s.change(ctx, func(old []entry) ([]entry, bool, error) { return replaceEntry(old, e) })

@@ -25,6 +25,8 @@ type NewBlob struct {
 	alg  digest.Algorithm
 	hash hash.Hash
 	size int64
+
+	begun int64 // up to here writing to the disk has begun
 }
 
 // NewBlob begins a blob. Its digest will be of alg, sha256 if that is empty. The caller ends it by Commit or Close. ctx is for
@@ -65,6 +67,7 @@ func (b *NewBlob) Write(p []byte) (int, error) {
 	n, err := b.file.Write(p)
 	b.hash.Write(p[:n])
 	b.size += int64(n)
+	b.begun = startWriteback(b.file, b.begun, b.size)
 	if err != nil {
 		return n, fmt.Errorf("write new blob: %w", err)
 	}

@@ -281,7 +281,7 @@ func (c *checker) restoreIndex(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	entries := slices.Clone(idx.entries)
+	entries := slices.Clone(idx.entries())
 	for _, d := range tops {
 		if slices.ContainsFunc(entries, func(e entry) bool { return e.desc.Digest == d.Digest }) {
 			continue

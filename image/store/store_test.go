@@ -384,3 +384,119 @@ func TestNewBlob(t *testing.T) {
 		t.Error("md5")
 	}
 }
+
+// What storing costs: one sync of every blob's file, and those of the directories and of index.json once for an image.
+func TestSyncs(t *testing.T) {
+	s := newStore(t)
+	syncs := map[string]int{}
+	s.inject = func(op, path string) error {
+		if strings.HasPrefix(op, "sync") {
+			rel, err := filepath.Rel(s.Dir(), path)
+			must(t, err)
+			syncs[op+" "+rel]++
+		}
+		return nil
+	}
+	f, m := testImage(t, 1)
+	must(t, pushFiles(ctx, s, f, m))
+	if len(syncs) != len(f) {
+		t.Errorf("%v for %d blobs", syncs, len(f))
+	}
+	must(t, s.Tag(ctx, m, "x"))
+	if len(syncs) != len(f)+4 {
+		t.Errorf("%v", syncs)
+	}
+	for what, n := range syncs {
+		if n != 1 {
+			t.Errorf("%s %d times", what, n)
+		}
+	}
+}
+
+// Listing reads no manifest: the blobs of these images are not even there.
+func TestListThousands(t *testing.T) {
+	s := newStore(t)
+	const many = 5000
+	var entries []string
+	for i := range many {
+		entries = append(entries, fmt.Sprintf(`{"mediaType":%q,"digest":%q,"size":500,"annotations":{%q:"docker.io/library/x:%d"}}`,
+			v1.MediaTypeImageManifest, digest.FromString(fmt.Sprint(i)), v1.AnnotationRefName, i))
+	}
+	must(t, os.WriteFile(filepath.Join(s.Dir(), "index.json"), []byte(`{"schemaVersion":2,"manifests":[`+strings.Join(entries, ",")+`]}`), 0o600))
+	start := time.Now()
+	list, err := s.List(ctx)
+	first := time.Since(start)
+	if err != nil || len(list) != many || list[many-1].Name != "docker.io/library/x:4999" {
+		t.Fatalf("%d, %v", len(list), err)
+	}
+	start = time.Now()
+	for i := range 1000 {
+		if _, err := s.Resolve(ctx, fmt.Sprint("x:", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("listed in %v, 1000 names resolved in %v", first, time.Since(start))
+	if first > 10*time.Second { // 0.1 s where nothing else runs
+		t.Errorf("listing took %v", first)
+	}
+}
+
+func TestLimits(t *testing.T) {
+	entry := fmt.Sprintf(`{"mediaType":"a/b","digest":%q,"size":1}`, digest.FromString("x"))
+	for raw, want := range map[string]string{
+		`{"schemaVersion":2,"manifests":[` + strings.Repeat(entry+",", maxEntries) + entry + `]}`: "the limit is 50000",
+		`{"schemaVersion":1,"manifests":[]}`:                                                      "want 2",
+		`{"schemaVersion":2}`:                                                                     "manifests",
+		`{"schemaVersion":2,"manifests":{}}`:                                                      "manifests",
+		`[]`:                                                                                      "",
+	} {
+		if _, err := parseIndex([]byte(raw)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60s: error %v, want %q", raw, err, want)
+		}
+	}
+	s := newStore(t)
+	must(t, os.Truncate(filepath.Join(s.Dir(), "index.json"), maxIndex+1))
+	if _, err := s.List(ctx); err == nil || !strings.Contains(err.Error(), "the limit is 67108864") {
+		t.Error(err)
+	}
+}
+
+func FuzzIndex(f *testing.F) {
+	f.Add([]byte(emptyIndex))
+	f.Add([]byte(`{"schemaVersion":2,"x":[1],"manifests":[{"mediaType":"a/b","digest":"sha256:00","size":1},null,{"annotations":{"org.opencontainers.image.ref.name":"x"}}]}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		idx, err := parseIndex(raw)
+		if err != nil {
+			return
+		}
+		data, err := idx.encode(idx.entries())
+		if err != nil {
+			return
+		}
+		again, err := parseIndex(data)
+		if err != nil || len(again.entries()) != len(idx.entries()) {
+			t.Fatalf("%s\nbecame\n%s\n%v", raw, data, err)
+		}
+		for i, e := range idx.entries() {
+			if a := again.entries()[i]; a.name != e.name || (a.err == nil) != (e.err == nil) || a.desc.Digest != e.desc.Digest {
+				t.Errorf("%s became %s", e.raw, a.raw)
+			}
+		}
+	})
+}
+
+func FuzzLease(f *testing.F) {
+	f.Add([]byte("{\"kind\":\"pull\",\"id\":\"1\"}\n{\"digests\":[\"a:b\"]}\n{\"drop\":[\"a:b\"],\"layers\":[\"c:d\"]}\n{\"dig"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		info, err := parseLease(raw)
+		if err != nil {
+			return
+		}
+		data, err := encodeJSON(info)
+		must(t, err)
+		again, err := parseLease(append(data, '\n'))
+		if err != nil || fmt.Sprint(again.Digests, again.Layers) != fmt.Sprint(info.Digests, info.Layers) {
+			t.Errorf("%+v became %+v, %v", info, again, err)
+		}
+	})
+}
