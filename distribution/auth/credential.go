@@ -32,6 +32,9 @@ func (s Secret) GoString() string { return s.String() }
 // Format writes a placeholder whatever the verb is.
 func (s Secret) Format(f fmt.State, _ rune) { io.WriteString(f, s.String()) }
 
+// MarshalJSON returns a placeholder, so that a secret gets into no report by mistake.
+func (s Secret) MarshalJSON() ([]byte, error) { return []byte(`"` + s.String() + `"`), nil }
+
 // Credential is a secret of one origin. There is no way to get the secret out of it, and none to send it elsewhere: only
 // this package writes it, into requests to its origin or to the token server that the origin names and the rules of
 // docs/decisions/0012 allow. The zero Credential is that of nobody: anonymous. It prints without the secret.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -156,4 +157,13 @@ func (f *fake) wantStatus(rt http.RoundTripper, path string, want int, scopes ..
 	if got, err := f.get(rt, path, scopes...); err != nil || got != want {
 		f.t.Errorf("GET %s: %d, %v, want %d", path, got, err, want)
 	}
+}
+
+func mustParse(t *testing.T, s string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
 }

@@ -71,7 +71,7 @@ func runHelper(ctx context.Context, helper, action, input string) ([]byte, error
 	cmd.Stdin = strings.NewReader(input)
 	out, msg := &limitedBuffer{max: maxHelper}, &limitedBuffer{max: maxErrorReply, cut: true}
 	cmd.Stdout, cmd.Stderr = out, msg
-	cmd.WaitDelay = 5 * time.Second // a child of the helper may hold its output open
+	cmd.WaitDelay = 2 * time.Second // a child of the helper may hold its output open
 	err = cmd.Run()
 	switch {
 	case ctx.Err() != nil:

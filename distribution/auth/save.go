@@ -78,21 +78,26 @@ func (a *authFile) forget(o Origin) bool {
 // Erase forgets the credential of a registry, as docker logout does, in the place where Save would put it. found is false if
 // there was none. It is an error if another file still has one.
 func (f *Files) Erase(ctx context.Context, o Origin) (found bool, err error) {
-	err = f.edit(ctx, func(a *authFile) error {
-		found = a.forget(o)
-		helper, server := a.helperFor(o, "")
-		if helper == "" {
-			return nil
+	if len(f.Paths) == 0 {
+		return false, nil
+	}
+	if _, err := os.Stat(f.Paths[0]); err == nil {
+		err = f.edit(ctx, func(a *authFile) error {
+			found = a.forget(o)
+			helper, server := a.helperFor(o, "")
+			if helper == "" {
+				return nil
+			}
+			_, err := runHelper(ctx, helper, "erase", server)
+			if errors.Is(err, errHelperNotFound) {
+				return nil
+			}
+			found = true
+			return err
+		})
+		if err != nil {
+			return found, err
 		}
-		_, err := runHelper(ctx, helper, "erase", server)
-		if errors.Is(err, errHelperNotFound) {
-			return nil
-		}
-		found = true
-		return err
-	})
-	if err != nil {
-		return found, err
 	}
 	c, err := f.Find(ctx, o, "")
 	if err == nil && !c.Anonymous() {

@@ -193,9 +193,9 @@ func basic(w http.ResponseWriter, _ *http.Request) {
 	w.WriteHeader(http.StatusUnauthorized)
 }
 
-// TestMirrorCredentials: moby#42022, PR#52532, demand row 18. Each endpoint sees its own credential and never another's; a
+// TestMirrorCredentials_moby42022: PR#52532, demand row 18. Each endpoint sees its own credential and never another's; a
 // mirror that refuses leads on to the next; the trace says so.
-func TestMirrorCredentials(t *testing.T) {
+func TestMirrorCredentials_moby42022(t *testing.T) {
 	m1, m2 := record(t, basic), record(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
 	up := record(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("Authorization") == "" {
@@ -276,9 +276,9 @@ func TestTryErrors(t *testing.T) {
 	}
 }
 
-// TestRedirects: CVE-2022-23538, GHSA-vh4v-2xq2-g5cg, K6. A redirect to another port or scheme has neither the credential nor
+// TestRedirectsCVE_2022_23538: GHSA-vh4v-2xq2-g5cg, K6. A redirect to another port or scheme has neither the credential nor
 // the configured headers.
-func TestRedirects(t *testing.T) {
+func TestRedirectsCVE_2022_23538(t *testing.T) {
 	ca := newAuthority(t)
 	var extra string
 	target := ca.serve(func(_ http.ResponseWriter, r *http.Request) { extra = r.Header.Get("X-Extra") }, false)
@@ -320,13 +320,12 @@ func TestRedirectDowngrade(t *testing.T) {
 	}
 }
 
-// TestTLS: CVE-2025-6032 (certificates are verified), CVE-2014-5277 (no plain request after TLS failed), certs.d.
-func TestTLS(t *testing.T) {
+// TestTLSCVE_2025_6032: certificates are verified, by certs.d too.
+func TestTLSCVE_2025_6032(t *testing.T) {
 	ca := newAuthority(t)
 	_, _, cert, key := ca.issue(&x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	ok := func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }
 	plain, closed := ca.serve(ok, false), ca.serve(ok, true)
-	var plainBytes []byte
 	for _, c := range []struct {
 		what  string
 		r     *recorder
@@ -361,7 +360,11 @@ func TestTLS(t *testing.T) {
 			t.Errorf("%s: %q, %v, want %q", c.what, body, err, c.want)
 		}
 	}
+}
 
+// TestNoFallbackCVE_2014_5277: after TLS failed nothing is sent in plain.
+func TestNoFallbackCVE_2014_5277(t *testing.T) {
+	var plainBytes []byte
 	l, err := net.Listen("tcp", "127.0.0.1:0") // answers TLS with nonsense
 	if err != nil {
 		t.Fatal(err)
@@ -387,18 +390,18 @@ func TestTLS(t *testing.T) {
 	}
 	k := &keys{t: t}
 	if _, err := get(t, t.Context(), cfg, first(t, cfg, l.Addr().String()+"/a"), k, ""); err == nil {
-		t.Error("CVE-2014-5277: a server without TLS is taken")
+		t.Error("a server without TLS is taken")
 	}
 	l.Close()
 	<-done
 	if strings.Contains(string(plainBytes), "HTTP/1.1") || strings.Contains(string(plainBytes), "GET ") || len(plainBytes) == 0 || plainBytes[0] != 0x16 {
-		t.Errorf("CVE-2014-5277: sent in plain: %q", plainBytes)
+		t.Errorf("sent in plain: %q", plainBytes)
 	}
 }
 
-// TestRealmIsVerified: CVE-2019-10214. That the registry's certificate is not verified does not extend to another host that it
+// TestRealmIsVerifiedCVE_2019_10214: That the registry's certificate is not verified does not extend to another host that it
 // names as token server.
-func TestRealmIsVerified(t *testing.T) {
+func TestRealmIsVerifiedCVE_2019_10214(t *testing.T) {
 	ca := newAuthority(t)
 	realm := ca.serve(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"token":"t"}`) }, false)
 	_, port, _ := net.SplitHostPort(realm.host())
