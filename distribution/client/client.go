@@ -2,10 +2,8 @@
 // and deletes. A Repository is a content.Source and a content.Target.
 //
 // Everything that an endpoint answers is hostile until it is checked: digests, sizes, media types, addresses, ranges. Sizes,
-// counts and times have Limits. Requests to Options.Base's own origin go through Options.HTTP, which may authenticate; all
-// others (redirects, upload locations and foreign layers elsewhere) through Options.Elsewhere, which has nothing to
-// authenticate with, so that no server can send a credential anywhere by naming an address (CVE-2020-15157, CVE-2022-23538,
-// CVE-2026-50151).
+// counts and times have Limits. This package never has a credential: auth.Transport adds it to requests to its own origin,
+// so that no server can get one sent anywhere by naming an address (CVE-2020-15157, CVE-2022-23538, CVE-2026-50151).
 package client
 
 import (
@@ -28,10 +26,11 @@ import (
 type Options struct {
 	// Base is the endpoint: scheme and host, and a path if the API is below one (BASE/v2/…).
 	Base *url.URL
-	// HTTP asks the endpoint. Of it only the Transport is used, which adds what authenticates (auth.Transport), TLS and proxies;
-	// it sees requests to Base's origin only. nil: NewTransport, anonymous.
+	// HTTP asks the endpoint. Of it only the Transport is used, which adds what authenticates (auth.Transport), TLS and proxies.
+	// nil: NewTransport, anonymous.
 	HTTP *http.Client
-	// Elsewhere asks all other hosts, to which the endpoint refers. It must not authenticate. nil: NewTransport.
+	// Elsewhere asks all other origins, to which the endpoint refers. nil: HTTP's Transport, which must not authenticate there
+	// (that of package hosts does not), and without one NewTransport, guarded by auth.Guard.
 	Elsewhere http.RoundTripper
 	// Namespace is set where the endpoint is a mirror: the registry that it stands for, sent as ns= with every pull.
 	Namespace string
@@ -122,11 +121,14 @@ func New(opt Options) (*Client, error) {
 	if opt.HTTP != nil {
 		split.own = opt.HTTP.Transport
 	}
+	if split.elsewhere == nil {
+		split.elsewhere = split.own
+	}
 	if split.own == nil {
 		split.own = NewTransport()
 	}
 	if split.elsewhere == nil {
-		split.elsewhere = NewTransport()
+		split.elsewhere = auth.Guard(origin, NewTransport())
 	}
 	c.http = &http.Client{Transport: split, CheckRedirect: c.checkRedirect}
 	return c, nil
@@ -248,18 +250,7 @@ func (c *Client) checkElsewhere(from, to *url.URL) error {
 	if from.Scheme == "https" && next.Plain() {
 		return &refusal{fmt.Errorf("sent from https to %s, which is not encrypted", next)}
 	}
-	if inside(next.Hostname()) && next.Hostname() != c.origin.Hostname() && !inside(c.origin.Hostname()) {
-		return &refusal{fmt.Errorf("sent to %s, an address of this machine or its link", next)}
-	}
 	return nil
-}
-
-// inside reports whether host, by its name alone, is this machine or an address of its link, where clouds keep secrets: no
-// registry outside has a reason to send anybody there (CVE-2026-33990).
-func inside(host string) bool {
-	ip := net.ParseIP(host)
-	return auth.Loopback(host) || strings.HasSuffix(host, ".localhost") ||
-		ip != nil && (ip.IsLoopback() || ip.IsLinkLocalUnicast() || ip.IsUnspecified())
 }
 
 // refusal is an error of our own rules: nothing that a second attempt would mend.
