@@ -29,19 +29,22 @@ type Container struct {
 
 // record is what container.json holds.
 type record struct {
-	ID         string          `json:"id"`
-	Name       string          `json:"name,omitempty"`
-	Image      string          `json:"image"`   // as the user wrote it
-	ImageID    string          `json:"imageId"` // digest of the image's configuration
-	Args       []string        `json:"args"`
-	Layers     []digest.Digest `json:"layers"` // diff IDs, the lowest first
-	Runtime    string          `json:"runtime"`
-	Boot       string          `json:"boot"` // the kernel's boot id: processes of another boot are gone
-	AutoRemove bool            `json:"autoRemove,omitempty"`
-	Created    time.Time       `json:"created"`
-	Finished   *time.Time      `json:"finished,omitempty"`
-	ExitCode   *int            `json:"exitCode,omitempty"`
-	Error      string          `json:"error,omitempty"`
+	ID      string `json:"id"`
+	Name    string `json:"name,omitempty"`
+	Image   string `json:"image"`   // as the user wrote it
+	ImageID string `json:"imageId"` // digest of the image's configuration
+	// Of an image in the store: the digest of its index or manifest, and the full name that it had there.
+	ImageDigest digest.Digest   `json:"imageDigest,omitempty"`
+	ImageName   string          `json:"imageName,omitempty"`
+	Args        []string        `json:"args"`
+	Layers      []digest.Digest `json:"layers"` // diff IDs, the lowest first
+	Runtime     string          `json:"runtime"`
+	Boot        string          `json:"boot"` // the kernel's boot id: processes of another boot are gone
+	AutoRemove  bool            `json:"autoRemove,omitempty"`
+	Created     time.Time       `json:"created"`
+	Finished    *time.Time      `json:"finished,omitempty"`
+	ExitCode    *int            `json:"exitCode,omitempty"`
+	Error       string          `json:"error,omitempty"`
 }
 
 // An Outcome is how a container's process ended.
@@ -52,16 +55,18 @@ type Outcome struct {
 
 // Status is what ps tells about one container.
 type Status struct {
-	ID       string     `json:"id"`
-	Name     string     `json:"name"`
-	Image    string     `json:"image"`
-	ImageID  string     `json:"imageId"`
-	Args     []string   `json:"args"`
-	State    string     `json:"state"` // "running" or "exited"
-	Created  time.Time  `json:"created"`
-	Finished *time.Time `json:"finished,omitempty"`
-	ExitCode *int       `json:"exitCode,omitempty"`
-	Error    string     `json:"error,omitempty"`
+	ID      string `json:"id"`
+	Name    string `json:"name"`
+	Image   string `json:"image"`
+	ImageID string `json:"imageId"`
+	// ImageDigest is that of the index or manifest of an image in the store; else empty.
+	ImageDigest digest.Digest `json:"imageDigest,omitempty"`
+	Args        []string      `json:"args"`
+	State       string        `json:"state"` // "running" or "exited"
+	Created     time.Time     `json:"created"`
+	Finished    *time.Time    `json:"finished,omitempty"`
+	ExitCode    *int          `json:"exitCode,omitempty"`
+	Error       string        `json:"error,omitempty"`
 }
 
 func newID() (string, error) {
@@ -158,10 +163,7 @@ func (c *Container) end(o Outcome) error {
 	}
 	now := time.Now().UTC()
 	c.record.Finished, c.record.ExitCode, c.record.Error = &now, &o.Code, o.Error
-	err := c.save()
-	if e := os.RemoveAll(c.path("work")); err == nil {
-		err = e
-	}
+	err := errors.Join(c.lease(false), c.save(), os.RemoveAll(c.path("work")))
 	if err != nil {
 		c.own.Release()
 		return err
@@ -181,6 +183,9 @@ func (c *Container) discard() error {
 		if err := os.Remove(link); err != nil {
 			return err
 		}
+	}
+	if err := c.unlease(); err != nil {
+		return err
 	}
 	grave := e.path("containers", "."+c.record.ID)
 	if err := os.Rename(c.path(), grave); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -250,7 +255,7 @@ func (e *Engine) List() ([]Status, error) {
 
 func (c *Container) status() Status {
 	r := &c.record
-	s := Status{ID: r.ID, Name: r.Name, Image: r.Image, ImageID: r.ImageID, Args: r.Args, State: "running",
+	s := Status{ID: r.ID, Name: r.Name, Image: r.Image, ImageID: r.ImageID, ImageDigest: r.ImageDigest, Args: r.Args, State: "running",
 		Created: r.Created, Finished: r.Finished, ExitCode: r.ExitCode, Error: r.Error}
 	if r.Finished != nil {
 		s.State = "exited"

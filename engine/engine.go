@@ -7,6 +7,7 @@
 //	ROOT/running/ID              locked by the tare and the runtime that run the container; removed when it has ended
 //	ROOT/containers/ID/          everything of one container; container.json is its record
 //	ROOT/containers/.ID          a container that is being removed
+//	ROOT/store/                  images by name, see package store
 //	ROOT/layers/                 unpacked layers, see package snapshot
 //	ROOT/images/HEX.json         what an image file held when it was last read, valid as long as that file is unchanged
 //
@@ -21,8 +22,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/tare-oci/tare/image/snapshot"
+	"github.com/tare-oci/tare/image/store"
 	"github.com/tare-oci/tare/internal/sys/flock"
 )
 
@@ -31,6 +34,8 @@ import (
 type Engine struct {
 	root   string
 	layers *snapshot.Store
+	// imageStore opens the store of images when it is needed for the first time: it stays open.
+	imageStore func() (*store.Store, error)
 }
 
 // DefaultRoot is where containers live unless the caller says otherwise: /var/lib/tare for root, else tare in the XDG data
@@ -56,6 +61,7 @@ func Open(root string) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{root: root}
+	e.imageStore = sync.OnceValues(func() (*store.Store, error) { return store.Open(e.path("store")) })
 	for _, d := range []string{"names", "running", "containers", "images"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o700); err != nil {
 			return nil, fmt.Errorf("open %s: %w", root, err)

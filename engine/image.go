@@ -17,6 +17,7 @@ import (
 	"github.com/tare-oci/tare/image/archive"
 	"github.com/tare-oci/tare/image/manifest"
 	"github.com/tare-oci/tare/image/reference"
+	"github.com/tare-oci/tare/image/snapshot"
 	"github.com/tare-oci/tare/internal/atomicfile"
 )
 
@@ -34,6 +35,11 @@ type image struct {
 	key    string
 	source reference.Reference
 	unseen bool // its file has not been read this time
+
+	// Of an image in the store:
+	name   string           // full name; empty if it has none or was named otherwise
+	root   digest.Digest    // of the index or manifest
+	layers []snapshot.Layer // the lowest first; nil for an image in a file
 }
 
 // fileIdentity tells one state of a file from another.
@@ -50,11 +56,22 @@ type fileIdentity struct {
 // count time in the scheduler's ticks of up to 10 ms, some in seconds.
 const settle = 2 * time.Second
 
-// image finds what source names, from memory if its file has not changed. The image may not be unpacked yet.
-func (e *Engine) image(ctx context.Context, source string) (*image, error) {
-	ref, err := reference.Parse(source)
+// image finds what o.Source names, in the store, in a registry if it is not there, or in a file: from memory if that has not
+// changed. The image may not be unpacked yet.
+func (e *Engine) image(ctx context.Context, o *RunOptions) (*image, error) {
+	source := o.Source
+	ref, err := reference.ParseImage(source)
 	if err != nil {
 		return nil, err
+	}
+	switch ref.Transport {
+	case reference.Store, reference.Docker:
+		return e.storeImage(ctx, ref.Name, o)
+	case reference.Dir:
+		return nil, fmt.Errorf("image %s: images are not run from a dir: directory; copy it into the store first (tare copy)", source)
+	}
+	if o.Platform != nil {
+		return nil, fmt.Errorf("image %s: a platform is chosen for images of registries and the store only; copy it into the store first (tare copy)", source)
 	}
 	if ref.Path, err = filepath.Abs(ref.Path); err != nil {
 		return nil, err

@@ -18,6 +18,9 @@ import (
 // unpack makes sure that every layer of img is unpacked, each once however many processes ask for it at the same time, and
 // holds them. The caller closes the result.
 func (e *Engine) unpack(ctx context.Context, img *image) (*snapshot.Rootfs, error) {
+	if img.key == "" {
+		return e.layers.Image(ctx, img.layers)
+	}
 	if img.unseen {
 		layers := make([]snapshot.Layer, len(img.DiffIDs))
 		for i, d := range img.DiffIDs {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/tare-oci/tare/image/manifest"
 	"github.com/tare-oci/tare/image/snapshot"
 	"github.com/tare-oci/tare/internal/sys/mount"
 	"github.com/tare-oci/tare/internal/sys/pty"
@@ -19,7 +20,7 @@ import (
 
 // RunOptions says what to run and how. Only Source is needed.
 type RunOptions struct {
-	Source     string   // image, as reference.Parse reads it
+	Source     string   // image, as reference.ParseImage reads it
 	Args       []string // take the place of the image's command
 	Entrypoint []string // takes the place of the image's entry point and command; nil: the image's; empty: none
 	Env        []string // K=V, over the image's
@@ -37,6 +38,11 @@ type RunOptions struct {
 	Interactive bool // the process gets our standard input; otherwise it reads nothing
 	AutoRemove  bool // nothing of the container stays
 	Runtime     string
+
+	Pull     PullPolicy         // for images of registries and the store
+	Platform *manifest.Platform // nil: this machine's
+	Report                      // of a pull
+	Pulled   func()             // called when the image is there, before the container has the terminal; may be nil
 }
 
 // syncAfter is how long a container runs before its layers are written to disk for certain.
@@ -64,7 +70,7 @@ func (e *Engine) run(ctx context.Context, sig *signals, o RunOptions) (Outcome, 
 	if err != nil {
 		return failed, err
 	}
-	img, err := e.image(ctx, o.Source)
+	img, err := e.image(ctx, &o)
 	if err != nil {
 		return failed, err
 	}
@@ -76,8 +82,11 @@ func (e *Engine) run(ctx context.Context, sig *signals, o RunOptions) (Outcome, 
 	// A short run does not wait for the disk: what is unpacked then is good until the next start of the system.
 	settled := time.AfterFunc(syncAfter, func() { rootfs.Sync() }) //nolint:errcheck // tried again by the next run
 	defer settled.Stop()
-	c, err := e.create(record{Name: o.Name, Image: o.Source, ImageID: img.ID, Layers: img.DiffIDs, Runtime: runtime,
-		AutoRemove: o.AutoRemove})
+	if o.Pulled != nil {
+		o.Pulled()
+	}
+	c, err := e.create(record{Name: o.Name, Image: o.Source, ImageID: img.ID, ImageDigest: img.root, ImageName: img.name,
+		Layers: img.DiffIDs, Runtime: runtime, AutoRemove: o.AutoRemove})
 	if err != nil {
 		return failed, err
 	}
@@ -132,6 +141,9 @@ func (o *RunOptions) check() error {
 // run mounts, describes and runs the container; started tells whether its process ran.
 func (c *Container) run(ctx context.Context, sig *signals, img *image, rootfs *snapshot.Rootfs, o *RunOptions) (out Outcome, started bool, err error) {
 	failed := Outcome{Code: 125}
+	if err := c.lease(true); err != nil {
+		return failed, false, err
+	}
 	if err := c.mountRoot(rootfs); err != nil {
 		return failed, false, err
 	}

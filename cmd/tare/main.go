@@ -1,12 +1,15 @@
-// Command tare runs containers from images in files and directories: the command that people type. Each subcommand has a file
+// Command tare runs containers and moves images: the command that people type. Each subcommand has a file
 // of its own that turns words into calls of package engine and back.
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/tare-oci/tare/engine"
 	"github.com/tare-oci/tare/internal/getopt"
@@ -24,12 +27,22 @@ type command struct {
 	args    string // what follows the options in the usage line
 	summary string
 	more    string // what the help says after the options
+	// operands is what completion offers: image, container; empty: files.
+	operands string
+	// first says that options end at the first operand: the rest is for the container.
+	first  bool
+	hidden bool
+	sub    []command // of a group
 	// setup adds the options and returns what runs the command with its operands and returns the exit status.
 	setup func(*getopt.Set) func(args []string) (int, error)
 }
 
 func commands() []command {
-	return []command{runCommand, psCommand, rmCommand, versionCommand}
+	return []command{
+		runCommand, psCommand, rmCommand,
+		pullCommand, pushCommand, imagesCommand, tagCommand, rmiCommand, pruneCommand, whyCommand, fsckCommand,
+		versionCommand,
+	}
 }
 
 func main() {
@@ -57,34 +70,61 @@ func dispatch(args []string) (int, error) {
 	case "--version", "-v":
 		args = []string{"version"}
 	}
-	for _, c := range commands() {
-		if c.name == args[0] {
-			return c.run(args[1:])
+	return choose(commands(), "tare", args)
+}
+
+// choose runs the command that args names. prefix is what was typed before.
+func choose(list []command, prefix string, args []string) (int, error) {
+	for _, c := range list {
+		if c.name != args[0] {
+			continue
 		}
+		if c.sub == nil {
+			return c.run(prefix, args[1:])
+		}
+		if len(args) == 1 || args[1] == "--help" || args[1] == "help" {
+			c.list(os.Stdout, prefix)
+			return 0, nil
+		}
+		return choose(c.sub, prefix+" "+c.name, args[1:])
 	}
-	return exitTare, fmt.Errorf("unknown command %q (tare --help lists them)", args[0])
+	return exitTare, fmt.Errorf("unknown command %q (%s --help lists them)", args[0], prefix)
+}
+
+// list writes what a group has.
+func (c command) list(w io.Writer, prefix string) {
+	fmt.Fprintf(w, "Usage: %s %s COMMAND [OPTION…] [ARG…]\n\n%s.\n\n", prefix, c.name, c.summary)
+	for _, s := range c.sub {
+		fmt.Fprintf(w, "  %-10s %s\n", s.name, s.summary)
+	}
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, "Usage: tare COMMAND [OPTION…] [ARG…]\n\nRun containers from image files, without a daemon.\n\n")
+	fmt.Fprint(w, "Usage: tare COMMAND [OPTION…] [ARG…]\n\nRun containers and move images, without a daemon.\n\n")
 	for _, c := range commands() {
-		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.summary)
+		if !c.hidden {
+			fmt.Fprintf(w, "  %-10s %s\n", c.name, c.summary)
+		}
 	}
 	fmt.Fprint(w, "\ntare COMMAND --help tells more about one.\n")
 }
 
-func (c command) run(args []string) (int, error) {
+func (c command) run(prefix string, args []string) (int, error) {
 	var set getopt.Set
 	do := c.setup(&set)
-	operands, err := set.Parse(args)
+	parse := set.ParseMixed
+	if c.first {
+		parse = set.Parse
+	}
+	operands, err := parse(args)
 	if errors.Is(err, getopt.ErrHelp) {
-		fmt.Printf("Usage: tare %s [OPTION…] %s\n\n%s.\n\n", c.name, c.args, c.summary)
+		fmt.Printf("Usage: %s %s [OPTION…] %s\n\n%s.\n\n", prefix, c.name, c.args, c.summary)
 		set.Usage(os.Stdout)
 		fmt.Print(c.more)
 		return 0, nil
 	}
 	if err != nil {
-		return exitTare, fmt.Errorf("%s: %w (tare %s --help)", c.name, err, c.name)
+		return exitTare, fmt.Errorf("%s: %w (%s %s --help)", c.name, err, prefix, c.name)
 	}
 	return do(operands)
 }
@@ -109,4 +149,10 @@ func openEngine(root string) (*engine.Engine, error) {
 
 func rootOption(set *getopt.Set, root *string) {
 	set.String(root, "root", 0, "DIR", "where containers and layers are kept (/var/lib/tare; for users ~/.local/share/tare)")
+}
+
+// signalContext returns a context that ends when the user wants the command to end.
+func signalContext() context.Context {
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) //nolint:govet // until the process ends
+	return ctx
 }

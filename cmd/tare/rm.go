@@ -9,9 +9,10 @@ import (
 )
 
 var rmCommand = command{
-	name:    "rm",
-	args:    "NAME|ID…",
-	summary: "Remove containers",
+	name:     "rm",
+	args:     "NAME|ID…",
+	summary:  "Remove containers",
+	operands: "container",
 	setup: func(set *getopt.Set) func([]string) (int, error) {
 		var force bool
 		var root string

@@ -7,17 +7,21 @@ import (
 	"strconv"
 
 	"github.com/tare-oci/tare/engine"
+	"github.com/tare-oci/tare/image/manifest"
 	"github.com/tare-oci/tare/internal/getopt"
 )
 
 var runCommand = command{
-	name:    "run",
-	args:    "SOURCE [ARG…]",
-	summary: "Run a command in a new container",
-	setup:   setupRun,
+	name:     "run",
+	args:     "IMAGE [ARG…]",
+	summary:  "Run a command in a new container",
+	setup:    setupRun,
+	operands: "image",
+	first:    true,
 	more: `
-SOURCE is an image: oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:REF]. What follows it is the command, in
-place of the image's own, and its arguments: options end at SOURCE.
+IMAGE is the name of an image in the local store, which is pulled from its registry if it is not there, or an image in a file:
+oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:REF]. What follows it is the command, in place of the image's own,
+and its arguments: options end at IMAGE.
 
 A container has a network of its own with nothing but a loopback device (none), or the host's (host); bridges are not there
 yet. Without a runtime's name, tare-runtime is taken, from beside tare or from PATH.
@@ -57,10 +61,12 @@ func setupRun(set *getopt.Set) func([]string) (int, error) {
 	set.String(&o.Network, "network", 0, "NETWORK", "none (the default) or host")
 	limitOptions(set, &o.Limits)
 	set.String(&o.Runtime, "runtime", 0, "PROGRAM", "OCI runtime, a path or a name (tare-runtime)")
+	var p progress
+	quiet := pullOptions(set, &o, &p)
 	rootOption(set, &root)
 	return func(args []string) (int, error) {
 		if len(args) == 0 {
-			return exitTare, errors.New("run: SOURCE is missing (tare run --help)")
+			return exitTare, errors.New("run: IMAGE is missing (tare run --help)")
 		}
 		o.Source, o.Args = args[0], args[1:]
 		var err error
@@ -71,9 +77,32 @@ func setupRun(set *getopt.Set) func([]string) (int, error) {
 		if err != nil {
 			return exitTare, err
 		}
+		o.Progress, o.Warn = p.begin(*quiet), warn
+		o.Pulled = p.end
 		out, err := e.Run(context.Background(), o)
+		p.end()
 		return out.Code, err
 	}
+}
+
+// pullOptions adds what says whether and how an image is pulled.
+func pullOptions(set *getopt.Set, o *engine.RunOptions, p *progress) (quiet *bool) {
+	set.Func("pull", 0, "WHEN", "ask the registry for the image: missing (the default), always or never", func(v string) error {
+		switch o.Pull = engine.PullPolicy(v); o.Pull {
+		case engine.PullAlways, engine.PullMissing, engine.PullNever:
+			return nil
+		}
+		return fmt.Errorf("%q is none of always, missing, never", v)
+	})
+	set.Func("platform", 0, "OS/ARCH[/VARIANT]", "run the image for this platform", func(v string) error {
+		chosen, err := manifest.ParsePlatform(v)
+		o.Platform = &chosen
+		return err
+	})
+	quiet = new(bool)
+	set.Bool(quiet, "quiet", 'q', "do not tell what is pulled")
+	progressOption(set, p)
+	return quiet
 }
 
 func limitOptions(set *getopt.Set, l *engine.Limits) {

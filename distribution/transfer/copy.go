@@ -61,6 +61,11 @@ func (c *copier) copy(ctx context.Context, p *plan) error {
 	if err != nil {
 		return err
 	}
+	return c.documents(ctx, p)
+}
+
+// documents copies the manifests and indexes of a plan whose blobs are there.
+func (c *copier) documents(ctx context.Context, p *plan) error {
 	for _, level := range p.levels {
 		err := parallel(ctx, c.o.jobs(), len(level), func(ctx context.Context, i int) error {
 			return c.document(ctx, level[i], p.sparse)
@@ -82,15 +87,8 @@ func (c *copier) blob(ctx context.Context, d v1.Descriptor) error {
 		c.progress.say(Event{Kind: Exists, Descriptor: d, Done: d.Size})
 		return nil
 	}
-	if m, ok := c.dst.(Mounter); ok {
-		mounted, err := m.MountFrom(ctx, d, c.src.src)
-		if err != nil {
-			return fmt.Errorf("mount %s: %w", d.Digest, err)
-		}
-		if mounted {
-			c.progress.say(Event{Kind: Mounted, Descriptor: d, Done: d.Size})
-			return nil
-		}
+	if mounted, err := c.mount(ctx, d); err != nil || mounted {
+		return err
 	}
 	r, err := c.src.Fetch(ctx, d, 0)
 	if errors.Is(err, content.ErrNotFound) && manifest.IsNonDistributable(d.MediaType) {
@@ -106,6 +104,32 @@ func (c *copier) blob(ctx context.Context, d v1.Descriptor) error {
 	}
 	c.progress.say(Event{Kind: Done, Descriptor: d, Done: d.Size})
 	return nil
+}
+
+// mount takes d over from the source without its bytes, if both ends can do that.
+func (c *copier) mount(ctx context.Context, d v1.Descriptor) (bool, error) {
+	m, ok := c.dst.(Mounter)
+	if !ok {
+		return false, nil
+	}
+	from := []content.Fetcher{c.src.src}
+	if e, ok := c.src.src.(*Endpoints); ok {
+		from = nil
+		for _, one := range e.List {
+			from = append(from, one.Source)
+		}
+	}
+	for _, src := range from {
+		mounted, err := m.MountFrom(ctx, d, src)
+		if err != nil {
+			return false, fmt.Errorf("mount %s: %w", d.Digest, err)
+		}
+		if mounted {
+			c.progress.say(Event{Kind: Mounted, Descriptor: d, Done: d.Size})
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func (c *copier) push(ctx context.Context, d v1.Descriptor, r io.Reader) error {

@@ -246,28 +246,6 @@ func TestFailure(t *testing.T) {
 	}
 }
 
-// TestBrokenStreams reads on where a stream broke, and gives up when nothing comes any more.
-func TestBrokenStreams(t *testing.T) {
-	for _, c := range []struct {
-		each int64
-		err  string
-	}{{3, ""}, {0, "broke 5 times at byte 0"}} {
-		src := newMemory(t)
-		root := src.add("x", "a/b", []byte("some long content"))
-		src.read = func(r io.Reader) io.ReadCloser {
-			return io.NopCloser(io.MultiReader(io.LimitReader(r, c.each), brokenReader{}))
-		}
-		err := Copy(context.Background(), src, src.target(), root, "", Options{})
-		if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
-			t.Errorf("%d bytes at a time: %v, want %q", c.each, err, c.err)
-		}
-	}
-}
-
-type brokenReader struct{}
-
-func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("connection reset") }
-
 // mounting is a target that takes blobs over by name.
 type mounting struct {
 	*memory

@@ -3,7 +3,6 @@ package transfer
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -109,7 +108,7 @@ func (l *library) refer(ctx context.Context, d v1.Descriptor) (manifest.Referenc
 }
 
 // Fetch gives what was read from memory, and data that a descriptor has with it, which CheckDescriptor has verified. The rest
-// comes from the source; where its stream breaks, it is opened again at that place.
+// comes from the source.
 func (l *library) Fetch(ctx context.Context, d v1.Descriptor, offset int64) (io.ReadCloser, error) {
 	l.mu.Lock()
 	raw, ok := l.raw[d.Digest]
@@ -121,57 +120,9 @@ func (l *library) Fetch(ctx context.Context, d v1.Descriptor, offset int64) (io.
 		if offset < 0 || offset > int64(len(raw)) {
 			return nil, fmt.Errorf("read %s from byte %d of %d: out of range", d.Digest, offset, len(raw))
 		}
-		return io.NopCloser(bytes.NewReader(raw[offset:])), nil
+		return readCloser(raw[offset:]), nil
 	}
-	r, err := l.src.Fetch(ctx, d, offset)
-	if err != nil {
-		return nil, err
-	}
-	return &resumer{ctx: ctx, src: l.src, d: d, at: offset, r: r}, nil
+	return l.src.Fetch(ctx, d, offset)
 }
 
-// maxResumes is how often in a row a stream may break without having given a byte.
-const maxResumes = 4
-
-// A resumer reads a blob from a source whose stream may break.
-type resumer struct {
-	ctx   context.Context
-	src   content.Fetcher
-	d     v1.Descriptor
-	at    int64
-	r     io.ReadCloser
-	tries int
-}
-
-func (r *resumer) Read(p []byte) (int, error) {
-	for {
-		n, err := r.r.Read(p)
-		r.at += int64(n)
-		if n > 0 {
-			r.tries = 0
-		}
-		if err == nil || r.ctx.Err() != nil || errors.Is(err, content.ErrNotFound) {
-			return n, err
-		}
-		if r.at >= r.d.Size { // a break after the last byte takes nothing away
-			return n, io.EOF
-		}
-		if n > 0 {
-			return n, nil // the break shows again, or is gone
-		}
-		if r.tries++; r.tries > maxResumes {
-			if errors.Is(err, io.EOF) {
-				err = io.ErrUnexpectedEOF
-			}
-			return 0, fmt.Errorf("read %s: broke %d times at byte %d of %d: %w", r.d.Digest, r.tries, r.at, r.d.Size, err)
-		}
-		again, e := r.src.Fetch(r.ctx, r.d, r.at)
-		if e != nil {
-			return 0, fmt.Errorf("read %s from byte %d again: %w", r.d.Digest, r.at, errors.Join(e, err))
-		}
-		r.r.Close()
-		r.r = again
-	}
-}
-
-func (r *resumer) Close() error { return r.r.Close() }
+func readCloser(b []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(b)) }

@@ -54,9 +54,14 @@ func (p *progress) say(e Event) {
 // interval is how often the bytes of one thing are told.
 const interval = 100 * time.Millisecond
 
-// reader tells how far the reading of d, from byte at on, has come.
+// reader tells how far the reading of d, from byte at on, has come. If r can be sought, so can the result: a push that broke
+// begins again.
 func (p *progress) reader(r io.Reader, d v1.Descriptor, at int64) io.Reader {
-	return &counter{r: r, p: p, d: d, at: at}
+	c := &counter{r: r, p: p, d: d, at: at}
+	if s, ok := r.(io.Seeker); ok {
+		return &seekingCounter{c, s, at}
+	}
+	return c
 }
 
 type counter struct {
@@ -75,4 +80,18 @@ func (c *counter) Read(b []byte) (int, error) {
 		c.p.say(Event{Kind: Copying, Descriptor: c.d, Done: c.at})
 	}
 	return n, err
+}
+
+type seekingCounter struct {
+	*counter
+	s     io.Seeker
+	begin int64
+}
+
+func (c *seekingCounter) Seek(offset int64, whence int) (int64, error) {
+	at, err := c.s.Seek(offset, whence)
+	if err == nil {
+		c.at = c.begin + at
+	}
+	return at, err
 }

@@ -102,3 +102,17 @@ func (e *LimitError) Error() string {
 	}[e.Name]
 	return fmt.Sprintf("the image "+what+"; to allow it raise the graph limit %s", e.Max, e.Name)
 }
+
+// List returns what Copy would copy: blobs, then manifests and indexes, each before what refers to it. Nothing but documents is
+// read. sparse tells that an index names what is not in the list.
+func List(ctx context.Context, src content.Source, root v1.Descriptor, o Options) (all []v1.Descriptor, sparse bool, err error) {
+	p, err := newLibrary(src, o.Limits).plan(ctx, root, &o)
+	if err != nil {
+		return nil, false, err
+	}
+	all = p.blobs
+	for _, level := range p.levels {
+		all = append(all, level...)
+	}
+	return all, p.sparse, nil
+}

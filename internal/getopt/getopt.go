@@ -53,29 +53,76 @@ func (s *Set) Func(long string, short byte, arg, help string, set func(string) e
 	s.options = append(s.options, option{long, short, arg, help, set})
 }
 
+// Hidden adds an option that no help shows: for what is refused with a reason.
+func (s *Set) Hidden(long string, short byte, arg string, set func(string) error) {
+	s.options = append(s.options, option{long, short, arg, hidden, set})
+}
+
+// hidden is the help of an option that has none.
+const hidden = "\x00"
+
 // Parse sets the options that args begins with and returns the operands: everything from the first word that is no option
 // (a single dash is none), or after "--".
 func (s *Set) Parse(args []string) ([]string, error) {
+	operands, _, err := s.parse(args)
+	return operands, err
+}
+
+// parse also tells whether the options ended by "--".
+func (s *Set) parse(args []string) (operands []string, ended bool, err error) {
 	for len(args) > 0 {
 		word := args[0]
 		if len(word) < 2 || word[0] != '-' {
-			return args, nil
+			break
 		}
 		args = args[1:]
 		if word == "--" {
-			return args, nil
+			return args, true, nil
 		}
-		var err error
 		if strings.HasPrefix(word, "--") {
 			args, err = s.parseLong(word[2:], args)
 		} else {
 			args, err = s.parseShort(word, args)
 		}
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return args, nil
+	return args, false, nil
+}
+
+// ParseMixed sets the options in args, wherever they are before a "--", and returns the operands.
+func (s *Set) ParseMixed(args []string) ([]string, error) {
+	var operands []string
+	for {
+		rest, ended, err := s.parse(args)
+		if err != nil {
+			return nil, err
+		}
+		if ended || len(rest) == 0 {
+			return append(operands, rest...), nil
+		}
+		operands, args = append(operands, rest[0]), rest[1:]
+	}
+}
+
+// An Option describes one option of a set.
+type Option struct {
+	Long  string
+	Short byte   // 0: none
+	Arg   string // name of the value; empty for a switch
+	Help  string
+}
+
+// Options returns the options, without the hidden ones, in the order in which they were added.
+func (s *Set) Options() []Option {
+	var list []Option
+	for _, o := range s.options {
+		if o.help != hidden {
+			list = append(list, Option{o.long, o.short, o.arg, o.help})
+		}
+	}
+	return list
 }
 
 func (s *Set) parseLong(word string, args []string) ([]string, error) {
@@ -158,6 +205,9 @@ func (s *Set) Usage(w io.Writer) {
 		width = max(width, len(left[i]))
 	}
 	for i, o := range s.options {
+		if o.help == hidden {
+			continue
+		}
 		help := strings.ReplaceAll(o.help, "\n", "\n"+strings.Repeat(" ", width+2))
 		fmt.Fprintf(w, "%-*s  %s\n", width, left[i], help)
 	}

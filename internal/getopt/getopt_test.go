@@ -51,6 +51,34 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestParseMixed(t *testing.T) {
+	for _, c := range []struct {
+		line string
+		want values
+		rest string
+	}{
+		{"", values{}, ""},
+		{"a -t b --name x c", values{tty: true, name: "x"}, "a b c"},
+		{"a -t -- b -i", values{tty: true}, "a b -i"},
+		{"a --name -- -t", values{tty: true, name: "--"}, "a"},
+		{"--name -- a -t", values{tty: true, name: "--"}, "a"},
+		{"-- -t", values{}, "-t"},
+		{"- -t", values{tty: true}, "-"},
+	} {
+		var v values
+		rest, err := set(&v).ParseMixed(strings.Fields(c.line))
+		if err != nil || !reflect.DeepEqual(v, c.want) || strings.Join(rest, " ") != c.rest {
+			t.Errorf("%q: got %+v %q, %v, want %+v %q", c.line, v, rest, err, c.want, c.rest)
+		}
+	}
+	if _, err := set(&values{}).ParseMixed([]string{"a", "--nope"}); err == nil {
+		t.Error("an unknown option behind an operand is taken")
+	}
+	if o := set(&values{}).Options(); len(o) != 5 || o[0] != (Option{"tty", 't', "", "a terminal"}) || o[3].Arg != "NAME" {
+		t.Errorf("options %+v", o)
+	}
+}
+
 func TestParseErrors(t *testing.T) {
 	for line, want := range map[string]string{
 		"--nope":       "unknown option --nope",
