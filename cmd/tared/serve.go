@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/tare-oci/tare/distribution/server/listen"
 	"github.com/tare-oci/tare/distribution/server/observe"
 	"github.com/tare-oci/tare/distribution/server/storage"
+	"github.com/tare-oci/tare/distribution/server/web"
 )
 
 // complain tells whoever runs the registry what no client has caused.
@@ -79,12 +81,13 @@ func (x *registry) handler() (http.Handler, error) {
 	if x.guard, err = newGuard(c, x.storage); err != nil {
 		return nil, err
 	}
+	fault := func(r *http.Request, err error) { complain(fmt.Errorf("%s %s: %w", r.Method, r.URL.Path, err)) }
 	opts := server.Options{Storage: x.storage, ReadOnly: c.ReadOnly, NoDelete: !c.Delete, MaxManifest: int64(c.Limits.Manifest), MaxBlob: int64(c.Limits.Blob),
-		Redirect: c.S3.Redirect, Fault: func(r *http.Request, err error) { complain(fmt.Errorf("%s %s: %w", r.Method, r.URL.Path, err)) }}
+		Redirect: c.S3.Redirect, Fault: fault}
 	if x.guard != nil {
 		opts.Authorizer = x.guard
 	}
-	var h http.Handler = x.pages(server.New(opts))
+	var h http.Handler = x.pages(server.New(opts), fault)
 	if x.guard != nil {
 		h = x.guard.Wrap(h)
 	}
@@ -92,8 +95,27 @@ func (x *registry) handler() (http.Handler, error) {
 	return x.watch.Wrap(http.NewCrossOriginProtection().Handler(h)), nil
 }
 
-// pages serves what is beside the API.
-func (x *registry) pages(api http.Handler) http.Handler { return api }
+// pages serves what is beside the API, if it is wanted.
+func (x *registry) pages(api http.Handler, fault func(*http.Request, error)) http.Handler {
+	if !x.config.Web.Enabled {
+		return api
+	}
+	o := web.Options{Storage: x.storage, Title: x.config.Web.Title, Fault: fault}
+	if x.guard != nil {
+		o.CanPull = x.guard.CanPull
+	}
+	if x.config.Auth.Htpasswd != "" {
+		o.User = access.User
+	}
+	pages := web.New(o)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v2" || strings.HasPrefix(r.URL.Path, "/v2/") {
+			api.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
+}
 
 // newGuard returns what decides who may do what, or nil if the configuration knows no users.
 func newGuard(c *config.Config, store storage.Storage) (*access.Guard, error) {
