@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // fake is a registry and a token server. All requests are recorded.
@@ -134,6 +135,7 @@ func (f *fake) transport(s Secret) *Transport {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	t.wait = time.Millisecond
 	return t
 }
 

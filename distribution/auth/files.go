@@ -158,7 +158,7 @@ func parseKey(s string) key {
 
 func hubName(host string) string {
 	switch host {
-	case "index.docker.io", "registry-1.docker.io", "registry.hub.docker.com":
+	case "index.docker.io", "registry-1.docker.io":
 		return "docker.io"
 	}
 	return host
@@ -222,7 +222,7 @@ func (a *authFile) find(ctx context.Context, o Origin, repository string) (Crede
 	if helper, server := a.helperFor(o, repository); helper != "" {
 		s, err := askHelper(ctx, helper, server)
 		if err != nil {
-			return Credential{}, fmt.Errorf("%w (%s names this helper)", err, a.path)
+			return Credential{}, fmt.Errorf("%w (named in %s)", err, a.path)
 		}
 		if s != (Secret{}) {
 			return NewCredential(o, s, fmt.Sprintf("docker-credential-%s, %s", helper, server))

@@ -96,21 +96,26 @@ func (r reach) check(registry, c class) error {
 	return fmt.Errorf("it is at a %s address, and the registry is not", c)
 }
 
-// Guard returns a RoundTripper over base for where a registry sends its clients: redirects and token servers. It refuses
-// loopback, link-local and private addresses unless the registry is there itself, has the same name, or (private ones) a
-// name below the same registered domain: a registry must not make its clients ask the services of their own network
+// Guard returns a RoundTripper over base for where a registry redirects its clients. It refuses loopback, link-local and
+// private addresses unless the registry is there itself or has the same name; private ones are taken with TLS, too, or with
+// a name below the same registered domain: a registry must not make its clients ask the services of their own network
 // (CVE-2026-33990). The very address that is connected to is checked, so that a name server's second answer makes no
 // difference; behind a proxy only what the URL itself says. Origins in trusted (HOST[:PORT] with TLS, or SCHEME://HOST[:PORT])
 // may have any address. Guard sets base.DialContext.
 func Guard(registry Origin, base *http.Transport, trusted ...string) http.RoundTripper {
+	return guard(registry, base, false, trusted)
+}
+
+func guard(registry Origin, base *http.Transport, strict bool, trusted []string) http.RoundTripper {
 	base.DialContext = guardedDial
-	return &guarded{registry: registry, base: base, trusted: trusted}
+	return &guarded{registry: registry, base: base, trusted: trusted, strict: strict}
 }
 
 type guarded struct {
 	registry Origin
 	base     *http.Transport
 	trusted  []string
+	strict   bool // private addresses with TLS are refused, too
 
 	mu    sync.Mutex
 	class class // of the registry
@@ -130,8 +135,16 @@ func (g *guarded) at(ctx context.Context) class {
 // trusts reports whether the user named o: as a whole origin, or as a host with TLS (or without, like the registry itself).
 func trusts(list []string, registry, o Origin) bool {
 	for _, t := range list {
-		if t == o.String() || t == o.Host() && (!o.Plain() || registry.Plain()) {
-			return true
+		schemes := []string{"https://"}
+		if strings.Contains(t, "://") {
+			schemes = []string{""}
+		} else if registry.Plain() {
+			schemes = append(schemes, "http://")
+		}
+		for _, s := range schemes {
+			if p, err := ParseOrigin(s + t); err == nil && p == o {
+				return true
+			}
 		}
 	}
 	return false
@@ -145,6 +158,9 @@ func (g *guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	reach, _ := relation(g.registry, to)
+	if reach == foreign && !g.strict && !to.Plain() {
+		reach = related // a storage whose certificate is verified, as at clouds' private endpoints
+	}
 	if reach != anywhere && !trusts(g.trusted, g.registry, to) {
 		registry := g.at(r.Context())
 		if err := reach.check(registry, literal(to.Hostname())); err != nil {

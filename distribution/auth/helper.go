@@ -53,6 +53,18 @@ func askHelper(ctx context.Context, helper, server string) (Secret, error) {
 	return Secret{Username: r.Username, Password: r.Secret}, nil
 }
 
+// Helper is the Keychain in docker-credential-NAME, for all registries.
+type Helper string
+
+// Find implements Keychain.
+func (h Helper) Find(ctx context.Context, o Origin, _ string) (Credential, error) {
+	s, err := askHelper(ctx, string(h), serverName(o))
+	if err != nil || s == (Secret{}) {
+		return Credential{}, err
+	}
+	return NewCredential(o, s, fmt.Sprintf("docker-credential-%s, %s", h, serverName(o)))
+}
+
 var errHelperNotFound = errors.New(helperNotFound)
 
 // runHelper runs one action of a helper.

@@ -121,7 +121,7 @@ func (t *Transport) realmTransport(o Origin) (http.RoundTripper, error) {
 	if len(t.realms) >= 16 {
 		return nil, errors.New("it names more than 16 token servers")
 	}
-	rt := Guard(t.c.Origin, tr, t.c.Realms...)
+	rt := guard(t.c.Origin, tr, true, t.c.Realms)
 	t.realms[o] = rt
 	return rt, nil
 }

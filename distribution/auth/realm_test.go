@@ -34,6 +34,7 @@ func TestRealmCVE_2026_48978(t *testing.T) {
 		{"https://r.example.com", "https://r.example.com.evil.com/token", nil, no},
 		{"https://r.example.com", "https://auth.other.com/token", []string{"auth.other.com"}, yes},
 		{"https://r.example.com", "https://auth.other.com:8443/token", []string{"auth.other.com"}, no},
+		{"https://r.example.com", "https://auth.other.com/token", []string{"Auth.Other.com:443"}, yes},
 		{"https://r.example.com", "http://auth.other.com/token", []string{"auth.other.com"}, "no TLS"},
 		{"https://r.example.com", "http://auth.other.com/token", []string{"http://auth.other.com"}, yes},
 		{"https://r.example.com", "http://r.example.com/token", nil, "no TLS"},
@@ -156,6 +157,24 @@ func TestGuardCVE_2026_33990(t *testing.T) {
 		err := r.check(classOf(netip.MustParseAddr(c.registry)), classOf(netip.MustParseAddr(c.to)))
 		if (err == nil) != c.ok {
 			t.Errorf("registry at %s leads to %s (related %v): %v, want allowed %v", c.registry, c.to, c.related, err, c.ok)
+		}
+	}
+	for _, c := range []struct {
+		to     string
+		strict bool
+		want   string
+	}{ // connections to these would fail: no error by the guard is what counts
+		{"http://10.255.255.1:1", false, "private address"}, {"https://10.255.255.1:1", true, "private address"}, {"https://10.255.255.1:1", false, "canceled"},
+		{"https://169.254.169.254", false, "link-local address"},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.to, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := guard(originOf(t, "https://1.2.3.4"), &http.Transport{}, c.strict, nil).RoundTrip(r); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s, strict %v: %v, want %q", c.to, c.strict, err, c.want)
 		}
 	}
 	hit := false

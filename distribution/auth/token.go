@@ -21,6 +21,7 @@ const (
 	tokenTimeout  = 30 * time.Second
 	minTokenLife  = 60 * time.Second // also what a reply without expires_in means
 	maxTokenLife  = 24 * time.Hour
+	tokenAttempts = 3
 	maxTokens     = 1000 // cached tokens of one Transport
 	clientID      = "tare"
 )
@@ -138,6 +139,9 @@ func (t *Transport) fetch(ctx context.Context, c Challenge, scopes []Scope, cred
 	started := t.now()
 	q := tokenRequest{t: t, r: r, service: c.Params["service"], scopes: scopes, cred: cred}
 	reply, err := q.run(ctx)
+	for attempt := 1; attempt < tokenAttempts && passing(err) && t.pause(ctx, attempt, err); attempt++ {
+		reply, err = q.run(ctx)
+	}
 	observe(ctx, Event{Registry: t.c.Origin, Step: StepToken, Realm: r.origin, Credential: cred.Name(), Scopes: scopes, Err: err})
 	if err != nil {
 		if withheld != nil && errors.Is(err, ErrRefused) {
@@ -146,6 +150,30 @@ func (t *Transport) fetch(ctx context.Context, c Challenge, scopes []Scope, cred
 		return token{}, err
 	}
 	return token{value: reply.value, scopes: scopes, until: started.Add(reply.life), withheld: withheld}, nil
+}
+
+// passing reports whether a token server may answer better in a moment.
+func passing(err error) bool {
+	return status(err, http.StatusTooManyRequests, http.StatusInternalServerError, http.StatusBadGateway, http.StatusServiceUnavailable,
+		http.StatusGatewayTimeout) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// pause waits before another attempt, as long as the token server asks for; false: there is no time for that.
+func (t *Transport) pause(ctx context.Context, attempt int, err error) bool {
+	d := t.wait << (attempt - 1)
+	var e *TokenError
+	if errors.As(err, &e) {
+		d = max(d, e.RetryAfter)
+	}
+	if end, ok := ctx.Deadline(); ok && time.Until(end) < d {
+		return false
+	}
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // tokenRequest is one exchange with a token server, in up to two forms.

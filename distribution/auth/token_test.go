@@ -88,7 +88,7 @@ func TestGrants(t *testing.T) {
 		{"identity token alone where POST is unknown", Secret{IdentityToken: "idt"}, only("GET", 404), []string{refresh}, "404 Not Found"},
 		{"identity token refused, password", Secret{Username: "alice", Password: "secret", IdentityToken: "idt"}, only("GET", 401), []string{refresh, get}, ""},
 		{"identity token where POST is unknown, password", Secret{Username: "alice", Password: "secret", IdentityToken: "idt"}, only("GET", 405), []string{refresh, get}, ""},
-		{"a server in trouble", Secret{Username: "alice", Password: "secret"}, only("POST", 503), []string{get}, "503 Service Unavailable"},
+		{"a server in trouble", Secret{Username: "alice", Password: "secret"}, only("POST", 503), []string{get, get, get}, "503 Service Unavailable"},
 		{"a redirect", Secret{Username: "alice", Password: "secret"}, only("POST", 307), []string{get}, "redirects of token servers are not followed"},
 	} {
 		f := newFake(t)
@@ -128,6 +128,27 @@ func TestWrongPassword(t *testing.T) {
 	_, err := f.get(f.transport(Secret{Username: "alice", Password: "secret"}), "/v2/")
 	if !errors.Is(err, ErrRefused) || !strings.HasSuffix(err.Error(), "as test: 401 Unauthorized: incorrect username or password") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestTokenServerRecovers: a busy token server is asked again, unless it wants more time than there is.
+func TestTokenServerRecovers(t *testing.T) {
+	for after, want := range map[string]int{"0": 2, "1000": 1} {
+		f := newFake(t)
+		n := 0
+		f.token = func(w http.ResponseWriter, _ *http.Request) {
+			if n++; n == 1 {
+				w.Header().Set("Retry-After", after)
+				w.WriteHeader(http.StatusTooManyRequests)
+				return
+			}
+			f.give(w, nil)
+		}
+		_, err := f.get(f.transport(Secret{}), "/v2/")
+		var e *TokenError
+		if n != want || (want == 1) != (errors.As(err, &e) && e.Status == 429 && e.RetryAfter == 1000*time.Second) {
+			t.Errorf("Retry-After %s: asked %d times, want %d; %v", after, n, want, err)
+		}
 	}
 }
 

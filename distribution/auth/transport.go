@@ -32,8 +32,9 @@ type Config struct {
 // requests, such as those that redirects lead to, pass untouched. A 401 that remains is handed to the caller: with or
 // without a token the registry says no. It may be used from several goroutines at once.
 type Transport struct {
-	c   Config
-	now func() time.Time
+	c    Config
+	now  func() time.Time
+	wait time.Duration // before the second attempt at a token server
 
 	mu       sync.Mutex
 	known    Challenge // what the registry asked for last; zero: nothing yet
@@ -58,7 +59,7 @@ func NewTransport(c Config) (*Transport, error) {
 	if c.RealmTransport == nil {
 		c.RealmTransport = func(Origin) (*http.Transport, error) { return defaultTransport(), nil }
 	}
-	return &Transport{c: c, now: time.Now, entries: map[string]*entry{}, realms: map[Origin]http.RoundTripper{}}, nil
+	return &Transport{c: c, now: time.Now, wait: 500 * time.Millisecond, entries: map[string]*entry{}, realms: map[Origin]http.RoundTripper{}}, nil
 }
 
 // entry is the token of one set of scopes. turn is a lock that waits with a context.

@@ -1,6 +1,7 @@
 package hosts
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -21,9 +22,10 @@ import (
 
 const (
 	dialTimeout    = 30 * time.Second
-	headerTimeout  = 2 * time.Minute // a registry that hashes a large upload answers late
+	headerTimeout  = 10 * time.Minute // a registry that hashes a large upload answers late
 	idleTimeout    = 90 * time.Second
-	maxIdle        = 16 // connections kept per host
+	maxIdle        = 32       // connections kept per host
+	bufferSize     = 64 << 10 // bytes
 	maxRedirects   = 10
 	maxHeaderBytes = 256 << 10
 	maxCertFile    = 1 << 20 // bytes
@@ -146,6 +148,8 @@ func (c *Config) transport(t *tls.Config) *http.Transport {
 		IdleConnTimeout:        idleTimeout,
 		MaxIdleConnsPerHost:    maxIdle,
 		MaxResponseHeaderBytes: maxHeaderBytes,
+		ReadBufferSize:         bufferSize,
+		WriteBufferSize:        bufferSize,
 		ExpectContinueTimeout:  time.Second,
 		ForceAttemptHTTP2:      true,
 		DisableCompression:     true, // digests are of what is stored, not of what was transferred
@@ -182,8 +186,12 @@ func (c *Config) Transport(e Endpoint, k auth.Keychain) (http.RoundTripper, erro
 	if err != nil {
 		return nil, err
 	}
+	if k != nil && len(c.helpers) > 0 {
+		k = chain{k, c.helpers}
+	}
 	t, err := auth.NewTransport(auth.Config{
-		Origin: e.Origin, Base: own, Other: auth.Guard(e.Origin, other, e.redirects...), Keychain: k, Repository: e.Repository,
+		Origin: e.Origin, Base: own, Keychain: k, Repository: e.Repository,
+		Other:  elsewhere{host: e.Origin.Hostname(), same: own, other: auth.Guard(e.Origin, other, e.redirects...)},
 		Realms: e.realms, UserAgent: c.options.UserAgent,
 		RealmTransport: func(realm auth.Origin) (*http.Transport, error) {
 			cfg, err := e.tls.config(realm.Hostname() != e.Origin.Hostname())
@@ -223,6 +231,39 @@ func (c *Config) CloseIdleConnections() {
 	for _, t := range c.pools {
 		t.CloseIdleConnections()
 	}
+}
+
+// chain asks the files and then the helpers that are for all registries.
+type chain struct {
+	first   auth.Keychain
+	helpers []auth.Helper
+}
+
+// Find implements auth.Keychain.
+func (c chain) Find(ctx context.Context, o auth.Origin, repository string) (auth.Credential, error) {
+	found, err := c.first.Find(ctx, o, repository)
+	for _, h := range c.helpers {
+		if err != nil || !found.Anonymous() {
+			break
+		}
+		found, err = h.Find(ctx, o, repository)
+	}
+	return found, err
+}
+
+// elsewhere carries requests to other origins: those to other ports of the same host with the host's own certificates and
+// settings, all others verified.
+type elsewhere struct {
+	host        string
+	same, other http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (s elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
+	if o, err := auth.OriginOf(r.URL); err == nil && o.Hostname() == s.host {
+		return s.same.RoundTrip(r)
+	}
+	return s.other.RoundTrip(r)
 }
 
 // endpointTransport does what the configuration wants with requests to one endpoint: headers, and where the API is. The

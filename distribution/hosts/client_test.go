@@ -387,6 +387,52 @@ func TestRealmIsVerifiedCVE_2019_10214(t *testing.T) {
 	}
 }
 
+// TestRedirectToSameHost: a storage on another port of a registry that is not verified is not verified either; one on
+// another host is.
+func TestRedirectToSameHost(t *testing.T) {
+	ca := newAuthority(t)
+	storage := ca.serve(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "blob") }, false)
+	to := storage.URL
+	reg := ca.serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusTemporaryRedirect) }, false)
+	cfg, err := load(t, map[string]string{"a.toml": fmt.Sprintf("[registry.%q]\nplain-http = false\nskip-verify = true\n", reg.host())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := first(t, cfg, reg.host()+"/a")
+	if got, err := get(t, t.Context(), cfg, e, nil, ""); err != nil || got != "blob" {
+		t.Errorf("%q, %v", got, err)
+	}
+	to = strings.Replace(to, "127.0.0.1", "localhost", 1)
+	if _, err := get(t, t.Context(), cfg, e, nil, ""); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("another host: %v", err)
+	}
+}
+
+// TestHelpersOfRegistriesConf: credential-helpers are asked after the files.
+func TestHelpersOfRegistriesConf(t *testing.T) {
+	bin := write(t, map[string]string{"docker-credential-global": "#!/bin/sh\necho '{\"Username\":\"u\",\"Secret\":\"global\"}'\n"})
+	if err := os.Chmod(filepath.Join(bin, "docker-credential-global"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	reg := record(t, basic)
+	cfg, err := load(t, map[string]string{"registries.conf": "credential-helpers = [\"containers-auth.json\", \"global\"]\n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		k    auth.Keychain
+		want string
+	}{{nil, ""}, {&auth.Files{}, "u:global"}, {&keys{t: t}, "u:secret-of-" + reg.URL}} {
+		get(t, t.Context(), cfg, first(t, cfg, reg.host()+"/a"), c.k, "")
+		got, q := reg.seen(), &http.Request{Header: http.Header{}}
+		q.Header.Set("Authorization", strings.TrimPrefix(got[len(got)-1], "GET /v2/ "))
+		if user, password, _ := q.BasicAuth(); user+":"+password != c.want && c.want != "" || c.want == "" && len(got) != 1 {
+			t.Errorf("the registry saw %q, want %q", got, c.want)
+		}
+	}
+}
+
 // TestProxy: K20.
 func TestProxy(t *testing.T) {
 	proxy := record(t, func(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "via proxy ", r.URL) })

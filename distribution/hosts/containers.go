@@ -66,9 +66,12 @@ func (c *Config) readContainers(paths []string) error {
 }
 
 func (c *Config) addContainers(path string, data []byte) error {
-	list, err := parseContainers(data)
+	list, helpers, err := parseContainers(data)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", path, err)
+	}
+	if helpers != nil {
+		c.helpers = helpers
 	}
 	for _, r := range list {
 		r.file = path
@@ -80,29 +83,35 @@ func (c *Config) addContainers(path string, data []byte) error {
 
 // parseContainers parses and checks registries.conf. What it says of short names is not used: a name without a registry is
 // Docker Hub's, always. Other unknown keys at the top are podman's own business; in [[registry]] they are errors.
-func parseContainers(data []byte) ([]containersRegistry, error) {
+func parseContainers(data []byte) (list []containersRegistry, helpers []auth.Helper, err error) {
 	var doc struct {
 		Registry   []containersRegistry `toml:"registry"`
 		Registries map[string]any       `toml:"registries"`
+		Helpers    []auth.Helper        `toml:"credential-helpers"`
 	}
 	meta, err := toml.Decode(string(data), &doc)
 	if err != nil {
-		return nil, tomlError(err)
+		return nil, nil, tomlError(err)
 	}
 	if len(doc.Registries) > 0 {
-		return nil, errors.New("[registries.…] is version 1 of the format, which is not read; version 2 has [[registry]]")
+		return nil, nil, errors.New("[registries.…] is version 1 of the format, which is not read; version 2 has [[registry]]")
 	}
 	for _, k := range meta.Undecoded() {
 		if k[0] == "registry" {
-			return nil, fmt.Errorf("line %d: unknown key %s", lineOf(data, k), k)
+			return nil, nil, fmt.Errorf("line %d: unknown key %s", lineOf(data, k), k)
 		}
 	}
 	for i := range doc.Registry {
 		if err := doc.Registry[i].check(); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return doc.Registry, nil
+	for _, h := range doc.Helpers {
+		if h != "containers-auth.json" { // which stands for the files, and they are always asked first
+			helpers = append(helpers, h)
+		}
+	}
+	return doc.Registry, helpers, nil
 }
 
 // check checks and completes r.

@@ -20,7 +20,7 @@ func FuzzFiles(f *testing.F) {
 		if c.own, err = parseOwn(data); err != nil {
 			c.own = map[string]section{}
 		}
-		c.containers, _ = parseContainers(data) // an error leaves nothing
+		c.containers, _, _ = parseContainers(data) // an error leaves nothing
 		check := func(r rule) {
 			for _, p := range r.places {
 				e, err := c.endpoint(n, p)

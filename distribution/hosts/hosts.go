@@ -124,6 +124,7 @@ type Config struct {
 	proxy   func(*url.URL) (*url.URL, error)
 
 	containers []containersRegistry
+	helpers    []auth.Helper // of registries.conf, asked after the files
 
 	mu    sync.Mutex
 	pools map[string]*http.Transport
