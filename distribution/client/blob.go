@@ -170,7 +170,7 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		b.offset += int64(n)
 		switch {
 		case err == nil && b.offset < b.end, b.offset == b.size:
-		case err == nil: // a part; the next one is asked for
+		case b.offset == b.end: // of a part; the next one is asked for
 			b.close()
 		default:
 			b.close()

@@ -94,7 +94,8 @@ type Client struct {
 	base    *url.URL
 	origin  auth.Origin
 	http    *http.Client
-	reached atomic.Bool // the endpoint has answered once
+	reached atomic.Bool   // the endpoint has answered once
+	listing chan struct{} // held by who changes a tag for referrers
 
 	mu     sync.Mutex
 	warned map[string]bool
@@ -116,7 +117,7 @@ func New(opt Options) (*Client, error) {
 	}
 	base := *opt.Base
 	base.Path, base.RawPath = strings.TrimRight(base.Path, "/"), ""
-	c := &Client{opt: opt, base: &base, origin: origin, warned: map[string]bool{}}
+	c := &Client{opt: opt, base: &base, origin: origin, warned: map[string]bool{}, listing: make(chan struct{}, 1)}
 	split := &splitter{origin: origin, elsewhere: opt.Elsewhere}
 	if opt.HTTP != nil {
 		split.own = opt.HTTP.Transport

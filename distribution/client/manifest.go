@@ -244,7 +244,7 @@ func (r *Repository) Tag(ctx context.Context, d v1.Descriptor, ref string) error
 	if err != nil {
 		return err
 	}
-	_, err = r.put(ctx, doc, ref, nil)
+	_, err = r.publish(ctx, doc, ref, nil)
 	return err
 }
 
@@ -268,7 +268,7 @@ func (r *Repository) PushManifest(ctx context.Context, d v1.Descriptor, raw []by
 	if len(tags) == 1 && d.Digest.Algorithm() == digest.SHA256 {
 		ref, tags = tags[0], nil
 	}
-	made, err := r.put(ctx, doc, ref, tags)
+	made, err := r.publish(ctx, doc, ref, tags)
 	if err != nil {
 		return err
 	}
@@ -277,15 +277,36 @@ func (r *Repository) PushManifest(ctx context.Context, d v1.Descriptor, raw []by
 		if slices.Contains(made, tag) {
 			continue
 		}
-		if _, err := r.put(ctx, doc, tag, nil); err != nil {
+		if _, err := r.publish(ctx, doc, tag, nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// put sends a document under a tag or its digest, and returns which of tags the registry has made besides (end-7b).
-func (r *Repository) put(ctx context.Context, doc document, ref string, tags []string) ([]string, error) {
+// publish puts a document under a tag or its digest, lists it as a referrer if the registry does not do that itself, and
+// returns which of tags the registry has made besides (end-7b).
+func (r *Repository) publish(ctx context.Context, doc document, ref string, tags []string) ([]string, error) {
+	head, err := r.put(ctx, doc, ref, tags)
+	if err != nil {
+		return nil, err
+	}
+	if head.Get(protocol.HeaderSubject) == "" {
+		if err := r.pushed(ctx, doc); err != nil {
+			return nil, err
+		}
+	}
+	var made []string
+	for _, value := range head.Values(protocol.HeaderTag) {
+		for tag := range strings.SplitSeq(value, ",") {
+			made = append(made, strings.TrimSpace(tag))
+		}
+	}
+	return made, nil
+}
+
+// put sends a document and returns the head of the answer.
+func (r *Repository) put(ctx context.Context, doc document, ref string, tags []string) (http.Header, error) {
 	var query []string
 	for _, tag := range tags {
 		query = append(query, protocol.QueryTag, tag)
@@ -312,16 +333,5 @@ func (r *Repository) put(ctx context.Context, doc document, ref string, tags []s
 	if got != "" && got.Algorithm().FromBytes(doc.raw) != got {
 		return nil, fmt.Errorf("%s: the registry has stored %s instead of %s", req.op, got, doc.desc.Digest)
 	}
-	if resp.Header.Get(protocol.HeaderSubject) == "" {
-		if err := r.pushed(ctx, doc); err != nil {
-			return nil, err
-		}
-	}
-	var made []string
-	for _, value := range resp.Header.Values(protocol.HeaderTag) {
-		for tag := range strings.SplitSeq(value, ",") {
-			made = append(made, strings.TrimSpace(tag))
-		}
-	}
-	return made, nil
+	return resp.Header, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
@@ -196,10 +197,16 @@ func (r *Repository) subjectOf(ctx context.Context, d v1.Descriptor) (*v1.Descri
 }
 
 // updateReferrersTag adds d to the index under the tag for referrers, or removes it (distribution-spec, "Referrers Tag
-// Schema"). Registries have no transactions for that: who writes at the same time may overwrite it, so it is read again, and
-// written again, until it has lasted.
+// Schema"). Registries have no transactions for that: who writes at the same time may overwrite it. So it is read again after
+// a while, and written again, until it has lasted. In this process one goroutine at a time does that.
 func (r *Repository) updateReferrersTag(ctx context.Context, subject digest.Digest, d v1.Descriptor, add bool) error {
 	tag := protocol.ReferrersTag(subject)
+	select {
+	case r.c.listing <- struct{}{}:
+		defer func() { <-r.c.listing }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	for attempt := 1; ; attempt++ {
 		idx, old, err := r.referrersTag(ctx, subject)
 		if err != nil {
@@ -216,17 +223,14 @@ func (r *Repository) updateReferrersTag(ctx context.Context, subject digest.Dige
 			return fmt.Errorf("list referrer %s under tag %s of %s: others overwrite it again and again", d.Digest, tag, r)
 		}
 		doc := document{raw: raw, desc: v1.Descriptor{MediaType: v1.MediaTypeImageIndex, Digest: digest.SHA256.FromBytes(raw), Size: int64(len(raw))}}
-		if doc.desc.Size > r.c.opt.Limits.Manifest {
-			return fmt.Errorf("list referrer %s under tag %s: the index would have %d bytes, the limit is %d", d.Digest, tag, doc.desc.Size,
-				r.c.opt.Limits.Manifest)
-		}
-		if attempt > 1 {
-			if err := r.c.wait(ctx, min(attempt, 4), errors.New("another client has overwritten the referrers")); err != nil {
-				return err
-			}
+		if limit := r.c.opt.Limits.Manifest; doc.desc.Size > limit {
+			return fmt.Errorf("list referrer %s under tag %s: the index would have %d bytes, the limit is %d", d.Digest, tag, doc.desc.Size, limit)
 		}
 		if _, err := r.put(ctx, doc, tag, nil); err != nil {
 			return fmt.Errorf("list referrer %s: %w", d.Digest, err)
+		}
+		if err := sleep(ctx, rand.N(r.c.opt.Retry.Wait/2+1)); err != nil {
+			return err
 		}
 	}
 }

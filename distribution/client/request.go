@@ -171,11 +171,18 @@ func (c *Client) wait(ctx context.Context, attempt int, err error) error {
 	if c.opt.Retry.Notify != nil {
 		c.opt.Retry.Notify(err, d)
 	}
+	if waitErr := sleep(ctx, d); waitErr != nil {
+		return fmt.Errorf("%w (while waiting after: %w)", waitErr, err)
+	}
+	return nil
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("%w (while waiting after: %w)", context.Cause(ctx), err)
+		return context.Cause(ctx)
 	case <-t.C:
 		return nil
 	}
