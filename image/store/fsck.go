@@ -254,8 +254,9 @@ func (c *checker) blobs(ctx context.Context) error {
 	work := make(chan foundBlob)
 	for range min(2, runtime.GOMAXPROCS(0)) {
 		group.Go(func() {
+			buf := make([]byte, 1<<20)
 			for b := range work {
-				wrong, err := c.s.checkBlob(ctx, b.digest)
+				wrong, err := c.s.checkBlob(ctx, b.digest, buf)
 				mu.Lock()
 				if err != nil && first == nil {
 					first = err
@@ -285,7 +286,7 @@ func (c *checker) blobs(ctx context.Context) error {
 }
 
 // checkBlob says what is wrong with a blob's content, "" if nothing is, or if it is gone or nobody can tell.
-func (s *Store) checkBlob(ctx context.Context, d digest.Digest) (wrong string, err error) {
+func (s *Store) checkBlob(ctx context.Context, d digest.Digest, buf []byte) (wrong string, err error) {
 	if reference.CheckVerifiable(d) != nil {
 		return "", nil
 	}
@@ -298,7 +299,7 @@ func (s *Store) checkBlob(ctx context.Context, d digest.Digest) (wrong string, e
 	}
 	defer f.Close()
 	h := d.Algorithm().Hash()
-	if n, err := io.CopyBuffer(h, &contextReader{ctx, f}, make([]byte, 1<<20)); ctx.Err() != nil {
+	if n, err := io.CopyBuffer(h, &contextReader{ctx, f}, buf); ctx.Err() != nil {
 		return "", ctx.Err()
 	} else if err != nil {
 		return fmt.Sprintf("reading stops after %d of %d bytes: %v", n, size, err), nil // a bad disk
@@ -385,9 +386,8 @@ func (c *checker) leftovers(ctx context.Context) error {
 				continue
 			}
 			path := c.s.path(sub, e.Name())
-			isLive := strings.HasSuffix(e.Name(), live)
 			if sub == "leases" && strings.HasSuffix(e.Name(), persistent) && !strings.HasPrefix(e.Name(), ".") ||
-				!isLive && time.Since(info.ModTime()) < defaultPartial {
+				time.Since(info.ModTime()) < defaultPartial {
 				continue
 			}
 			if free, err := isFree(path); err != nil || !free {

@@ -239,6 +239,7 @@ func TestFsckOthers(t *testing.T) {
 	must(t, os.WriteFile(s.path("ingest", "new-x"), []byte("{"), 0o600))
 	past := time.Now().Add(-48 * time.Hour)
 	must(t, os.Chtimes(s.path("ingest", "new-x"), past, past))
+	must(t, os.Chtimes(s.path("leases", "pull.x.y.live"), past, past))
 	must(t, os.Remove(filepath.Join(s.Dir(), "oci-layout")))
 	all := "corrupt layout! lease! leftover leftover leftover mode! mode! size unknown unknown!"
 	if r := fsck(t, s, FsckOptions{}); kinds(r) != all {

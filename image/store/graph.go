@@ -1,6 +1,8 @@
 package store
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -154,44 +156,104 @@ type edge struct {
 
 func edgeTo(d v1.Descriptor) edge { return edge{node{d.Digest, kindOf(d.MediaType)}, d} }
 
-// references returns what a document refers to, nothing if it is not what kind says.
-func references(raw []byte, k kind) []edge {
-	mediaType := sniff(raw)
+// document is what the graph needs to know of an index or a manifest. It is read less strictly than by who uses it: what holds
+// too much is safe, and it is read often.
+type document struct {
+	SchemaVersion int          `json:"schemaVersion"`
+	MediaType     string       `json:"mediaType"`
+	Manifests     []descriptor `json:"manifests"`
+	Config        *descriptor  `json:"config"`
+	Layers        []descriptor `json:"layers"`
+	Subject       *descriptor  `json:"subject"`
+}
+
+type descriptor struct {
+	MediaType string        `json:"mediaType"`
+	Digest    digest.Digest `json:"digest"`
+	Size      int64         `json:"size"`
+	URLs      []string      `json:"urls"`
+}
+
+// parseDocument reads an index or a manifest, false for anything else.
+func parseDocument(raw []byte) (document, bool) {
+	var doc document
+	if trimmed := bytes.TrimLeft(raw, " \t\r\n"); len(trimmed) == 0 || trimmed[0] != '{' {
+		return doc, false
+	}
+	if json.Unmarshal(raw, &doc) != nil || doc.SchemaVersion != 2 {
+		return doc, false
+	}
+	return doc, doc.kind() != kindUnknown
+}
+
+// kind tells what a document is by what it says of itself, kindUnknown if it says something else.
+func (doc *document) kind() kind {
 	switch {
-	case k == kindUnknown:
-		k = kindOf(mediaType)
-	case mediaType == "" && k == kindIndex:
-		mediaType = v1.MediaTypeImageIndex
-	case mediaType == "" && k == kindManifest:
-		mediaType = v1.MediaTypeImageManifest
+	case isDocument(doc.MediaType):
+		return kindOf(doc.MediaType)
+	case doc.MediaType != "":
+		return kindUnknown
+	case doc.Manifests != nil:
+		return kindIndex
+	case doc.Config != nil:
+		return kindManifest
 	}
-	var held []edge
-	switch k {
-	case kindIndex:
-		idx, err := manifest.ParseIndex(raw, mediaType)
-		if err != nil {
-			return nil
-		}
-		for _, d := range idx.Manifests {
-			held = append(held, edgeTo(d))
-		}
-	case kindManifest:
-		m, err := manifest.ParseManifest(raw, mediaType)
-		if err != nil {
-			return nil
-		}
-		held = append(held, edgeTo(m.Config))
-		for _, d := range m.Layers {
-			held = append(held, edgeTo(d))
-		}
-	case kindConfig:
-		img, err := manifest.ParseConfig(raw)
-		if err != nil {
-			return nil
-		}
-		for _, d := range img.RootFS.DiffIDs {
-			held = append(held, edge{node{d, kindUnpacked}, v1.Descriptor{Digest: d}})
+	return kindUnknown
+}
+
+// mediaType returns the media type of a document that nothing describes.
+func (doc *document) mediaType() string {
+	switch {
+	case doc.MediaType != "":
+		return doc.MediaType
+	case doc.kind() == kindIndex:
+		return v1.MediaTypeImageIndex
+	}
+	return v1.MediaTypeImageManifest
+}
+
+// edges returns what a document refers to, its subject excepted.
+func (doc *document) edges() []edge {
+	list := make([]edge, 0, len(doc.Manifests)+len(doc.Layers)+1)
+	add := func(d descriptor) {
+		if reference.CheckDigest(d.Digest) == nil {
+			list = append(list, edgeTo(v1.Descriptor{MediaType: d.MediaType, Digest: d.Digest, Size: d.Size, URLs: d.URLs}))
 		}
 	}
-	return held
+	for _, d := range doc.Manifests {
+		add(d)
+	}
+	if doc.Config != nil {
+		add(*doc.Config)
+	}
+	for _, d := range doc.Layers {
+		add(d)
+	}
+	return list
+}
+
+// references returns what a document or a configuration refers to, nothing if it is neither.
+func references(raw []byte, k kind) []edge {
+	if k != kindConfig {
+		doc, ok := parseDocument(raw)
+		if !ok {
+			return nil
+		}
+		return doc.edges()
+	}
+	var config struct {
+		RootFS struct {
+			DiffIDs []digest.Digest `json:"diff_ids"`
+		} `json:"rootfs"`
+	}
+	if json.Unmarshal(raw, &config) != nil {
+		return nil
+	}
+	var list []edge
+	for _, d := range config.RootFS.DiffIDs {
+		if reference.CheckDigest(d) == nil {
+			list = append(list, edge{node{d, kindUnpacked}, v1.Descriptor{Digest: d}})
+		}
+	}
+	return list
 }

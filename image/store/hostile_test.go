@@ -152,25 +152,11 @@ func TestOrderOfWrites(t *testing.T) {
 	}
 }
 
-// Goroutines pull, remove and prune images that share blobs, each under a lease: nothing that a name holds is ever missing.
+// Goroutines pull, remove and prune images that share blobs, each under a lease, and prune at the worst moments: nothing that is
+// held is ever missing.
 func TestPullWhilePruning(t *testing.T) {
 	s := newStore(t)
-	shared := noise(99, 5000)
-	stop := make(chan struct{})
-	var pulls, prunes sync.WaitGroup
-	prunes.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if _, err := s.Prune(ctx, PruneOptions{}); err != nil {
-				t.Error(err)
-				return
-			}
-		}
-	})
+	shared := blob(noise(99, 5000))
 	pull := func(worker, round int) error {
 		l, err := s.Lease(ctx, "pull", "")
 		if err != nil {
@@ -178,24 +164,33 @@ func TestPullWhilePruning(t *testing.T) {
 		}
 		defer l.Release()
 		held := WithLease(ctx, l)
-		if there, err := s.Exists(held, blob(shared)); err != nil {
+		if there, err := s.Exists(held, shared); err != nil {
 			return err
 		} else if !there {
-			if err := s.Push(held, blob(shared), bytes.NewReader(shared)); err != nil {
+			if err := s.Push(held, shared, bytes.NewReader(noise(99, 5000))); err != nil {
 				return err
 			}
+		}
+		if _, err := s.Prune(ctx, PruneOptions{}); err != nil {
+			return err
 		}
 		f, m := testImage(t, worker*2+round%2)
 		if err := pushFiles(held, s, f, m); err != nil {
 			return err
 		}
-		if there, err := s.has(blob(shared)); err != nil || !there {
+		if _, err := s.Prune(ctx, PruneOptions{}); err != nil {
+			return err
+		}
+		if there, err := s.has(shared); err != nil || !there {
 			return fmt.Errorf("a blob that is held was removed: %v, %w", there, err)
 		}
 		if err := s.Tag(held, m, fmt.Sprint("x", worker)); err != nil {
 			return err
 		}
 		l.Release()
+		if _, err := s.Prune(ctx, PruneOptions{}); err != nil {
+			return err
+		}
 		for name := range f {
 			if _, err := os.Lstat(filepath.Join(s.Dir(), name)); err != nil {
 				return err
@@ -204,9 +199,10 @@ func TestPullWhilePruning(t *testing.T) {
 		_, err = s.Untag(ctx, fmt.Sprint("x", worker))
 		return err
 	}
+	var group sync.WaitGroup
 	for worker := range 4 {
-		pulls.Go(func() {
-			for round := range 15 {
+		group.Go(func() {
+			for round := range 8 {
 				if err := pull(worker, round); err != nil {
 					t.Errorf("worker %d: %v", worker, err)
 					return
@@ -214,11 +210,12 @@ func TestPullWhilePruning(t *testing.T) {
 			}
 		})
 	}
-	pulls.Wait()
-	close(stop)
-	prunes.Wait()
+	group.Wait()
 	if r := fsck(t, s, FsckOptions{}); len(r.Problems) != 0 {
 		t.Errorf("%+v", r)
+	}
+	if r := prune(t, s, PruneOptions{}); r.Bytes == 0 {
+		t.Error("nothing was left that nothing holds")
 	}
 }
 

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -99,38 +98,11 @@ func (s *Store) byDigest(idx *index, d digest.Digest) (v1.Descriptor, error) {
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	mediaType := sniff(raw)
-	if mediaType == "" {
+	doc, ok := parseDocument(raw)
+	if !ok {
 		return v1.Descriptor{}, fmt.Errorf("blob %s is neither an index nor a manifest: no image by that digest: %w", d, content.ErrNotFound)
 	}
-	return v1.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(raw))}, nil
-}
-
-// sniff returns the media type of an index or manifest that nothing describes, "" for anything else.
-func sniff(raw []byte) string {
-	var doc struct {
-		SchemaVersion int             `json:"schemaVersion"`
-		MediaType     string          `json:"mediaType"`
-		Manifests     json.RawMessage `json:"manifests"`
-		Config        json.RawMessage `json:"config"`
-	}
-	if len(raw) == 0 || raw[0] != '{' && raw[0] != ' ' && raw[0] != '\n' && raw[0] != '\t' && raw[0] != '\r' {
-		return ""
-	}
-	if json.Unmarshal(raw, &doc) != nil || doc.SchemaVersion != 2 {
-		return ""
-	}
-	switch {
-	case isDocument(doc.MediaType):
-		return doc.MediaType
-	case doc.MediaType != "":
-		return ""
-	case doc.Manifests != nil:
-		return v1.MediaTypeImageIndex
-	case doc.Config != nil:
-		return v1.MediaTypeImageManifest
-	}
-	return ""
+	return v1.Descriptor{MediaType: doc.mediaType(), Digest: d, Size: int64(len(raw))}, nil
 }
 
 // Tag makes ref a name of d, in place of what it named before. ref is completed as reference.ParseName does. An empty ref

@@ -36,7 +36,7 @@ type PruneOptions struct {
 	Grace time.Duration
 
 	// Layers, if it is set, is called with the diff IDs of all unpacked layers that are held, while nobody can hold more: to
-	// remove the others, unless dryRun.
+	// remove the others, unless dryRun. It must not use the store.
 	Layers func(ctx context.Context, held map[digest.Digest]bool, dryRun bool) error
 }
 
@@ -421,17 +421,11 @@ func (s *Store) subject(d digest.Digest) (digest.Digest, kind) {
 	if err != nil {
 		return "", kindUnknown
 	}
-	switch mediaType := sniff(raw); {
-	case manifest.IsManifest(mediaType):
-		if m, err := manifest.ParseManifest(raw, mediaType); err == nil && m.Subject != nil {
-			return m.Subject.Digest, kindManifest
-		}
-	case manifest.IsIndex(mediaType):
-		if idx, err := manifest.ParseIndex(raw, mediaType); err == nil && idx.Subject != nil {
-			return idx.Subject.Digest, kindIndex
-		}
+	doc, ok := parseDocument(raw)
+	if !ok || doc.Subject == nil {
+		return "", kindUnknown
 	}
-	return "", kindUnknown
+	return doc.Subject.Digest, doc.kind()
 }
 
 // Usage is how much the store holds.

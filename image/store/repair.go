@@ -205,7 +205,7 @@ func (s *Store) brokenPath(d digest.Digest) string {
 
 // putAway moves a damaged blob out of the way, if it still is damaged.
 func (c *checker) putAway(ctx context.Context, d digest.Digest) error {
-	wrong, err := c.s.checkBlob(ctx, d)
+	wrong, err := c.s.checkBlob(ctx, d, make([]byte, 1<<20))
 	if err != nil {
 		return err
 	}
@@ -315,15 +315,18 @@ func (c *checker) tops(ctx context.Context) ([]v1.Descriptor, error) {
 			continue
 		}
 		raw, err := c.s.readDoc(b.digest, manifest.MaxManifest)
-		mediaType := sniff(raw)
-		if err != nil || mediaType == "" {
+		if err != nil {
+			continue // damaged, and reported
+		}
+		doc, ok := parseDocument(raw)
+		if !ok {
 			continue
 		}
-		for _, e := range references(raw, kindOf(mediaType)) {
+		for _, e := range doc.edges() {
 			inner[e.to.digest] = true
 		}
-		if subject, _ := c.s.subject(b.digest); subject == "" {
-			tops = append(tops, v1.Descriptor{MediaType: mediaType, Digest: b.digest, Size: b.size})
+		if doc.Subject == nil {
+			tops = append(tops, v1.Descriptor{MediaType: doc.mediaType(), Digest: b.digest, Size: b.size})
 		}
 	}
 	tops = slices.DeleteFunc(tops, func(d v1.Descriptor) bool { return inner[d.Digest] })

@@ -120,8 +120,10 @@ func (w *why) steps(g *graph, down map[node]node, n node) []Step {
 		k := n.kind
 		if k == kindUnknown {
 			k = kindLayer
-			if raw, err := g.s.readDoc(n.digest, manifest.MaxManifest); err == nil && sniff(raw) != "" {
-				k = kindOf(sniff(raw))
+			if raw, err := g.s.readDoc(n.digest, manifest.MaxManifest); err == nil {
+				if doc, ok := parseDocument(raw); ok {
+					k = doc.kind()
+				}
 			}
 		}
 		step := Step{Kind: string(k), Digest: n.digest}
