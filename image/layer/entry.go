@@ -2,6 +2,7 @@ package layer
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,20 +22,22 @@ import (
 type unpacker struct {
 	o            Options
 	limits       Limits
-	in           *meter
+	ctx          context.Context
+	in           *pipe
 	tar          *tar.Reader
 	dirs         dirs
 	lower        []int
 	made, pruned *paths // of whiteouts in place
 	uid, gid     int    // ours: new files have them without chown
-	bytes        int64  // of file contents
+	umask        uint32
+	bytes        int64 // of file contents
 	buf          []byte
 	result       Result
 }
 
-func newUnpacker(root *os.File, in *meter, o Options, limits Limits) (*unpacker, error) {
+func newUnpacker(ctx context.Context, root *os.File, in *pipe, o Options, limits Limits) (*unpacker, error) {
 	u := &unpacker{
-		o: o, limits: limits, in: in, uid: os.Geteuid(), gid: os.Getegid(), buf: make([]byte, 256<<10),
+		ctx: ctx, o: o, limits: limits, in: in, uid: os.Geteuid(), gid: os.Getegid(), umask: fsat.Umask(), buf: make([]byte, 256<<10),
 		dirs: dirs{open: map[string]*dir{}, rootless: o.Rootless}, made: newPaths(), pruned: newPaths(),
 	}
 	if o.Whiteouts == Overlay {
@@ -57,7 +60,8 @@ func newUnpacker(root *os.File, in *meter, o Options, limits Limits) (*unpacker,
 	if err != nil {
 		return nil, fmt.Errorf("root directory: %w", err)
 	}
-	u.dirs.root = &dir{fd: fd, mode: st.Mode & 0o7777, atime: st.Atime, mtime: st.Mtime, setgid: st.Mode&syscall.S_ISGID != 0, pins: 1}
+	u.dirs.root = &dir{fd: fd, mode: st.Mode & 0o7777, atime: st.Atime, mtime: st.Mtime, setgid: st.Mode&syscall.S_ISGID != 0,
+		acl: fsat.HasXattr(fd, defaultACL), pins: 1}
 	u.dirs.open[""] = u.dirs.root
 	if o.Whiteouts == Overlay {
 		u.dirs.root.mode, u.dirs.root.chmod = 0o755, true

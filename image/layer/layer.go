@@ -11,7 +11,6 @@ package layer
 
 import (
 	"archive/tar"
-	"bufio"
 	"context"
 	_ "crypto/sha256" // diff IDs are in either
 	_ "crypto/sha512"
@@ -81,6 +80,9 @@ type Result struct {
 // Unpack reads one layer (plain tar, or compressed as Decompress knows it: told by its first bytes, not by a media type) from
 // r to its end into the directory root, which stays the caller's. After an error the directory holds part of the layer: remove
 // it. Nobody else may change the directory meanwhile. An error that a limit caused is a *LimitError.
+//
+// The stream is read ahead by another goroutine, which has ended when Unpack returns. So a read of r that waits (for a
+// download) must end when ctx does.
 func Unpack(ctx context.Context, root *os.File, r io.Reader, o Options) (Result, error) {
 	defer runtime.KeepAlive(root)
 	defer runtime.KeepAlive(o.Lower)
@@ -94,23 +96,24 @@ func Unpack(ctx context.Context, root *os.File, r io.Reader, o Options) (Result,
 	if err != nil {
 		return Result{}, fmt.Errorf("unpack layer: %w", err)
 	}
-	defer stream.Close()
 	algorithm := digest.Canonical
 	if o.DiffID != "" {
 		algorithm = o.DiffID.Algorithm()
 	}
 	limits := o.Limits.withDefaults()
-	in := &meter{ctx: ctx, r: stream, compressed: counted, hash: algorithm.Hash(), limits: &limits}
-	u, err := newUnpacker(root, in, o, limits)
+	m := &meter{compressed: counted, limits: &limits}
+	in := newPipe(ctx, stream, m, algorithm.Hash())
+	defer in.close()
+	u, err := newUnpacker(ctx, root, in, o, limits)
 	if err != nil {
 		return Result{}, fmt.Errorf("unpack layer: %w", err)
 	}
 	defer u.close()
 	u.result.Compression = compression
-	if err := u.run(ctx); err != nil {
+	if err := u.run(); err != nil {
 		return u.result, fmt.Errorf("unpack layer: %w", err)
 	}
-	u.result.Size = in.n
+	u.result.Size = m.out
 	u.result.DiffID = digest.NewDigest(algorithm, in.hash)
 	if o.DiffID != "" && u.result.DiffID != o.DiffID {
 		return u.result, fmt.Errorf("unpack layer: content is %s, not %s as the image says", u.result.DiffID, o.DiffID)
@@ -133,12 +136,11 @@ func Remove(parent *os.File, name string) error {
 }
 
 // run unpacks all entries and reads the stream to its end.
-func (u *unpacker) run(ctx context.Context) error {
-	buffered := bufio.NewReaderSize(u.in, 128<<10)
-	u.tar = tar.NewReader(buffered)
+func (u *unpacker) run() error {
+	u.tar = tar.NewReader(u.in)
 	for {
-		if err := ctx.Err(); err != nil {
-			return err
+		if u.ctx.Err() != nil {
+			return context.Cause(u.ctx)
 		}
 		h, err := u.tar.Next()
 		if errors.Is(err, io.EOF) {
@@ -158,9 +160,8 @@ func (u *unpacker) run(ctx context.Context) error {
 	if err := u.dirs.flush(); err != nil {
 		return err
 	}
-	u.in.ended(int64(buffered.Buffered()))
-	_, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{u.in}, u.buf)
-	return err
+	u.in.ended()
+	return u.in.drain()
 }
 
 func (u *unpacker) skip(format string, args ...any) {

@@ -1,10 +1,9 @@
 package layer
 
 import (
-	"context"
 	"fmt"
-	"hash"
 	"io"
+	"sync/atomic"
 )
 
 // Limits of what one layer may ask for. A zero field means the default; a negative one means no limit.
@@ -52,14 +51,15 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("more than "+what+"; to allow it raise the layer limit %s", e.Max, e.Name)
 }
 
+// countReader counts bytes; anybody may look at the count.
 type countReader struct {
 	r io.Reader
-	n int64
+	n atomic.Int64
 }
 
 func (c *countReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
-	c.n += int64(n)
+	c.n.Add(int64(n))
 	return n, err
 }
 
@@ -67,34 +67,35 @@ func (c *countReader) Read(p []byte) (int, error) {
 // thousandfold in honest images too.
 const freeRatio = 4 << 30
 
-// meter hashes and counts the uncompressed stream, and ends it with an error where a limit or the context says so.
+// meter counts the uncompressed stream on both sides of the pipe, and says where a limit ends it.
 type meter struct {
-	ctx        context.Context
-	r          io.Reader
 	compressed *countReader
-	hash       hash.Hash
 	limits     *Limits
-	n          int64
+	in         int64 // decompressed
+	out        int64 // taken out of the pipe
 	end        int64 // where the archive ended, 0 before that
 }
 
-func (m *meter) Read(p []byte) (int, error) {
-	if err := m.ctx.Err(); err != nil {
-		return 0, err
+// decompressed counts bytes that came out of the decompressor.
+func (m *meter) decompressed(n int) error {
+	m.in += int64(n)
+	if m.in > freeRatio && m.in/m.limits.Ratio > m.compressed.n.Load() {
+		return &LimitError{"Ratio", m.limits.Ratio}
 	}
-	n, err := m.r.Read(p)
-	m.hash.Write(p[:n])
-	m.n += int64(n)
-	switch {
-	case m.n > m.limits.TotalBytes:
-		return n, &LimitError{"TotalBytes", m.limits.TotalBytes}
-	case m.n > freeRatio && m.n/m.limits.Ratio > m.compressed.n:
-		return n, &LimitError{"Ratio", m.limits.Ratio}
-	case m.end > 0 && m.n-m.end > m.limits.Trailing:
-		return n, &LimitError{"Trailing", m.limits.Trailing}
-	}
-	return n, err
+	return nil
 }
 
-// ended says that the archive's end mark has been read, and how many bytes after it.
-func (m *meter) ended(after int64) { m.end = max(m.n-after, 1) }
+// taken counts bytes that go to the tar reader.
+func (m *meter) taken(n int) error {
+	m.out += int64(n)
+	switch {
+	case m.out > m.limits.TotalBytes:
+		return &LimitError{"TotalBytes", m.limits.TotalBytes}
+	case m.end > 0 && m.out-m.end > m.limits.Trailing:
+		return &LimitError{"Trailing", m.limits.Trailing}
+	}
+	return nil
+}
+
+// ended says that the archive's end mark has been read, and that so many bytes after it have been taken.
+func (m *meter) ended(after int) { m.end = max(m.out-int64(after), 1) }

@@ -2,10 +2,10 @@ package layer
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"syscall"
 
 	"github.com/tare-oci/tare/internal/sys/fsat"
@@ -25,11 +25,15 @@ func (u *unpacker) replacing(parent *dir, name string, make func() error) error 
 }
 
 // regular makes a regular file. Owner, mode, attributes and times are set in this order: chown takes set-id bits and file
-// capabilities away, and everything changes the times.
+// capabilities away, and everything changes the times. Most files have an ordinary mode, with which they are made.
 func (u *unpacker) regular(parent *dir, name string, a attributes, content io.Reader, sparse bool) error {
+	mode, chmod := a.mode, a.mode&^0o777 != 0 || a.mode&u.umask != 0 || parent.acl
+	if u.o.Rootless && len(a.xattrs) > 0 {
+		mode, chmod = 0o600, true // without root's rights a read-only file takes no attributes
+	}
 	var fd int
 	err := u.replacing(parent, name, func() (err error) {
-		fd, err = fsat.Create(parent.fd, name)
+		fd, err = fsat.CreateMode(parent.fd, name, mode)
 		return err
 	})
 	if err != nil {
@@ -44,19 +48,17 @@ func (u *unpacker) regular(parent *dir, name string, a attributes, content io.Re
 			return fmt.Errorf("set owner: %w", err)
 		}
 	}
-	steps := []func() error{
-		func() error { return fsat.Fchmod(fd, a.mode) },
-		func() error {
-			return u.setXattrs(name, a.xattrs, func(attr string, value []byte) error { return fsat.Fsetxattr(fd, attr, value) })
-		},
+	if chmod && !u.o.Rootless {
+		err = fsat.Fchmod(fd, a.mode)
 	}
-	if u.o.Rootless {
-		slices.Reverse(steps) // without root's rights a read-only file takes no attributes
+	if err == nil && len(a.xattrs) > 0 {
+		err = u.setXattrs(name, a.xattrs, func(attr string, value []byte) error { return fsat.Fsetxattr(fd, attr, value) })
 	}
-	for _, step := range steps {
-		if err := step(); err != nil {
-			return fmt.Errorf("set mode and attributes: %w", err)
-		}
+	if err == nil && chmod && u.o.Rootless {
+		err = fsat.Fchmod(fd, a.mode)
+	}
+	if err != nil {
+		return fmt.Errorf("set mode and attributes: %w", err)
 	}
 	if err := setTimes(fd, "", a.atime, a.mtime); err != nil {
 		return fmt.Errorf("set times: %w", err)
@@ -72,7 +74,7 @@ func (u *unpacker) copy(fd int, content io.Reader, sparse bool) error {
 		if err != nil {
 			return fmt.Errorf("read content: %w", err)
 		}
-		if err := u.in.ctx.Err(); err != nil {
+		if err := context.Cause(u.ctx); err != nil {
 			return err
 		}
 		size += int64(n)
@@ -123,11 +125,12 @@ func allZero(p []byte) bool {
 func (u *unpacker) adopt(d *dir, a attributes, existed bool) error {
 	d.mode, d.chmod = a.mode, true
 	d.atime, d.mtime, d.touch = a.atime, a.mtime, true
-	if !u.o.Rootless {
+	if existed && !u.o.Rootless || u.chowns(d, a) { // a set-group-id directory has its parent's group
 		if err := fsat.Fchown(d.fd, a.uid, a.gid); err != nil {
 			return fmt.Errorf("set owner: %w", err)
 		}
 	}
+	d.acl = d.acl || a.xattrs[defaultACL] != ""
 	if existed {
 		if err := u.dropXattrs(d.fd, a.xattrs); err != nil {
 			return err

@@ -25,9 +25,13 @@ type dir struct {
 	atime, mtime time.Time
 	chmod, touch bool
 	setgid       bool // files made in it get its group
+	acl          bool // files made in it may get another mode than they are made with
 	pins         int
 	used         uint64
 }
+
+// defaultACL is the attribute by which a directory decides on the modes of what is made in it, acl(5).
+const defaultACL = "system.posix_acl_default"
 
 // dirs keeps directories open by canonical path. A path found here leads through no symbolic link, so most entries need no
 // system call to find their parent.
@@ -45,7 +49,8 @@ func (ds *dirs) add(path string, fd int) (*dir, error) {
 		fsat.Close(fd)
 		return nil, err
 	}
-	d := &dir{path: path, fd: fd, mode: st.Mode & 0o7777, atime: st.Atime, mtime: st.Mtime, setgid: st.Mode&syscall.S_ISGID != 0}
+	d := &dir{path: path, fd: fd, mode: st.Mode & 0o7777, atime: st.Atime, mtime: st.Mtime, setgid: st.Mode&syscall.S_ISGID != 0,
+		acl: fsat.HasXattr(fd, defaultACL)}
 	if ds.rootless && d.mode&0o700 != 0o700 {
 		if err := fsat.Fchmod(fd, d.mode|0o700); err != nil {
 			fsat.Close(fd)

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -134,7 +135,7 @@ func (u *unpacker) prune(d *dir) error {
 		return nil
 	}
 	return fsat.Names(d.fd, func(name string) error {
-		if err := u.in.ctx.Err(); err != nil {
+		if err := context.Cause(u.ctx); err != nil {
 			return err
 		}
 		path := join(d.path, name)

@@ -90,6 +90,11 @@ func Create(dir int, name string) (int, error) {
 	return openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
 }
 
+// CreateMode is Create with another mode, from which the umask takes bits, or a default ACL of dir does instead of it.
+func CreateMode(dir int, name string, mode uint32) (int, error) {
+	return openat(dir, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, mode&0o777)
+}
+
 // OpenRegular opens the regular file name in dir for reading. Another kind of file is never opened (opening a device or a
 // FIFO can have effects or block) and gives ENXIO.
 func OpenRegular(dir int, name string) (int, error) {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -123,6 +125,12 @@ func SetxattrAt(dir int, name, attr string, value []byte) error {
 	return throughProc(dir, name, func(link string, _ Stat) error { return unix.Setxattr(link, attr, value, 0) })
 }
 
+// HasXattr reports whether the open file fd has an extended attribute; true if that cannot be known.
+func HasXattr(fd int, attr string) bool {
+	_, err := unix.Fgetxattr(fd, attr, nil)
+	return !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.EOPNOTSUPP)
+}
+
 // Fremovexattr removes an extended attribute of the open file fd.
 func Fremovexattr(fd int, attr string) error {
 	return retry(func() error { return unix.Fremovexattr(fd, attr) })
@@ -176,6 +184,22 @@ func xattrs(list func([]byte) (int, error), get func(string, []byte) (int, error
 		found[attr] = string(value[:m])
 	}
 	return found, nil
+}
+
+// Umask returns the bits that the process's umask takes from the modes of new files; all of them if /proc does not tell. (The
+// system call can only tell by changing it.)
+func Umask() uint32 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0o777
+	}
+	_, rest, _ := strings.Cut(string(status), "\nUmask:\t")
+	line, _, _ := strings.Cut(rest, "\n")
+	mask, err := strconv.ParseUint(line, 8, 32)
+	if err != nil {
+		return 0o777
+	}
+	return uint32(mask)
 }
 
 // Fd returns the number of f's descriptor, which stays f's: keep f reachable (runtime.KeepAlive) while the number is used.
