@@ -144,7 +144,7 @@ func (c *Container) run(ctx context.Context, sig *signals, img *image, rootfs *s
 	if err := c.lease(true); err != nil {
 		return failed, false, err
 	}
-	if err := c.mountRoot(rootfs); err != nil {
+	if err := c.mountRoot(ctx, rootfs); err != nil {
 		return failed, false, err
 	}
 	defer func() {
@@ -163,7 +163,7 @@ func (c *Container) run(ctx context.Context, sig *signals, img *image, rootfs *s
 
 // mountRoot mounts the image's layers with a writable directory above them, where only this thread and the processes that it
 // starts see it.
-func (c *Container) mountRoot(rootfs *snapshot.Rootfs) error {
+func (c *Container) mountRoot(ctx context.Context, rootfs *snapshot.Rootfs) error {
 	for _, d := range []string{"rootfs", "runtime"} {
 		if err := os.Mkdir(c.path(d), 0o700); err != nil {
 			return err
@@ -172,7 +172,7 @@ func (c *Container) mountRoot(rootfs *snapshot.Rootfs) error {
 	if err := mount.Private(); err != nil {
 		return err
 	}
-	return rootfs.Mount(c.path("rootfs"), c.path(), c.record.AutoRemove)
+	return rootfs.Mount(ctx, c.path("rootfs"), c.path(), c.record.AutoRemove)
 }
 
 // invoke calls the runtime and waits. Without a terminal the runtime is a process group of its own, so that a Ctrl-C reaches

@@ -40,7 +40,7 @@ func newUnpacker(ctx context.Context, root *os.File, in *pipe, o Options, limits
 		ctx: ctx, o: o, limits: limits, in: in, uid: os.Geteuid(), gid: os.Getegid(), umask: fsat.Umask(), buf: make([]byte, 256<<10),
 		dirs: dirs{open: map[string]*dir{}, rootless: o.Rootless}, made: newPaths(), pruned: newPaths(),
 	}
-	if o.Whiteouts == Overlay {
+	if o.Whiteouts != InPlace {
 		for _, f := range o.Lower {
 			fd, err := fsat.Fd(f)
 			if err != nil {
@@ -63,7 +63,7 @@ func newUnpacker(ctx context.Context, root *os.File, in *pipe, o Options, limits
 	u.dirs.root = &dir{fd: fd, mode: st.Mode & 0o7777, atime: st.Atime, mtime: st.Mtime, setgid: st.Mode&syscall.S_ISGID != 0,
 		acl: fsat.HasXattr(fd, defaultACL), pins: 1}
 	u.dirs.open[""] = u.dirs.root
-	if o.Whiteouts == Overlay {
+	if o.Whiteouts != InPlace {
 		u.dirs.root.mode, u.dirs.root.chmod = 0o755, true
 		if len(u.lower) > 0 {
 			if err := u.copyDirAttributes(u.dirs.root, u.lower[0], "."); err != nil {

@@ -5,57 +5,23 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
-	"github.com/tare-oci/tare/internal/sys/fsat"
+	"github.com/tare-oci/tare/image/internal/imagetest"
 )
 
-var stamp = time.Unix(1_600_000_000, 123_456_789)
+var stamp = imagetest.Stamp
 
-// pack makes an archive of headers written in short: "d name", "f name content", "l name target", "h name target", "p name",
-// "c name major:minor". A name may be quoted with %q's rules left out: it ends at the first blank.
+// pack is imagetest.Pack.
 func pack(t testing.TB, entries ...string) []byte {
 	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	for _, e := range entries {
-		kind, rest, _ := strings.Cut(e, " ")
-		name, arg, _ := strings.Cut(rest, " ")
-		h := &tar.Header{Name: name, Mode: 0o644, ModTime: stamp, Format: tar.FormatPAX}
-		content := ""
-		switch kind {
-		case "d":
-			h.Typeflag, h.Mode = tar.TypeDir, 0o755
-		case "f":
-			h.Typeflag, content = tar.TypeReg, arg
-		case "l":
-			h.Typeflag, h.Linkname = tar.TypeSymlink, arg
-		case "h":
-			h.Typeflag, h.Linkname = tar.TypeLink, arg
-		case "p":
-			h.Typeflag = tar.TypeFifo
-		case "c":
-			h.Typeflag = tar.TypeChar
-			fmt.Sscanf(arg, "%d:%d", &h.Devmajor, &h.Devminor)
-		default:
-			t.Fatalf("kind %q", kind)
-		}
-		h.Size = int64(len(content))
-		writeEntry(t, w, h, content)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
+	return imagetest.Pack(t, entries...)
 }
 
 func writeEntry(t testing.TB, w *tar.Writer, h *tar.Header, content string) {
@@ -87,65 +53,10 @@ func mustUnpack(t testing.TB, dir string, archive []byte, o Options) Result {
 	return r
 }
 
-// listing describes a tree: kind, mode, owner, mtime, extended attributes, content or target, and link groups.
+// listing is imagetest.Listing.
 func listing(t testing.TB, dir string, inode bool) []string {
 	t.Helper()
-	var lines []string
-	first := map[uint64]string{}
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name, _ := filepath.Rel(dir, path)
-		info, err := e.Info()
-		if err != nil {
-			return err
-		}
-		st := info.Sys().(*syscall.Stat_t)
-		line := fmt.Sprintf("%s %v %d:%d %s", name, info.Mode(), st.Uid, st.Gid, info.ModTime().UTC().Format(time.RFC3339Nano))
-		parent, err := os.Open(filepath.Dir(path))
-		if err != nil {
-			return err
-		}
-		defer parent.Close()
-		fd, _ := fsat.Fd(parent)
-		x, err := fsat.XattrsAt(fd, filepath.Base(path))
-		if err != nil {
-			return err
-		}
-		if len(x) > 0 {
-			line += fmt.Sprintf(" %q", x)
-		}
-		switch {
-		case info.Mode().IsRegular():
-			content, err := os.ReadFile(path)
-			if err != nil {
-				return err
-			}
-			line += fmt.Sprintf(" %d %.40q", len(content), content)
-		case info.Mode()&fs.ModeSymlink != 0:
-			target, _ := os.Readlink(path)
-			line += " -> " + target
-		case info.Mode()&fs.ModeDevice != 0:
-			line += fmt.Sprintf(" rdev %x", st.Rdev)
-		}
-		if st.Nlink > 1 && !info.IsDir() {
-			if first[st.Ino] == "" {
-				first[st.Ino] = name
-			}
-			line += " linked to " + first[st.Ino]
-		}
-		if inode {
-			line += fmt.Sprintf(" inode %d", st.Ino)
-		}
-		lines = append(lines, line)
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Sort(lines)
-	return lines
+	return imagetest.Listing(t, dir, inode)
 }
 
 // names lists a tree's paths, directories with a slash, without the root.

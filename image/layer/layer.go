@@ -33,6 +33,10 @@ const (
 	// character device 0:0, an opaque directory gets the attribute trusted.overlay.opaque=y (user.overlay.opaque when
 	// Rootless, for a mount with the option userxattr).
 	Overlay Whiteouts = iota
+	// Marks unpacks a layer into a directory of its own, to be copied over the layers below it where there is no overlayfs: a
+	// removed name becomes an empty file with ".wh." before the name, an opaque directory gets a file ".wh..wh..opq". See
+	// Whiteout.
+	Marks
 	// InPlace applies a layer onto the content of the layers below in the same directory: removed names are removed.
 	InPlace
 )
@@ -48,7 +52,7 @@ type Options struct {
 	// Rootless leaves out what an unprivileged user may not do: owners (all files are the caller's), device nodes, and
 	// extended attributes other than user.*. What was left out is in Result.Skipped.
 	Rootless bool
-	// Lower are the layer directories below this one for Whiteouts Overlay, the nearest first; empty but not nil says that
+	// Lower are the layer directories below this one, unpacked likewise, unless InPlace, the nearest first; empty but not nil says that
 	// there are none. They are read, never written, and stay the caller's. A layer rarely needs them; one that does says so by
 	// Result.NeedsLower or ErrNeedsLower. A hard link to a lower file brings a copy of that file up into this layer, under its
 	// own name too, as overlayfs does when such a link is made; other names of the file in lower layers keep the old one.
@@ -61,6 +65,7 @@ type Result struct {
 	DiffID      digest.Digest // sha256 of the uncompressed stream, or in the algorithm of Options.DiffID
 	Size        int64         // bytes of the uncompressed stream
 	Entries     int64         // of the archive, whiteouts included
+	Whiteouts   int64         // of them, that may hide something
 	Compression Compression
 	// RootEntry says that the archive had an entry for the root directory itself, so its owner, mode and times are the
 	// image's. A container's root directory takes them from the topmost layer that has one.

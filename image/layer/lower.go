@@ -12,11 +12,12 @@ import (
 
 // stepBelow goes on where the directory name is not in cur: in an overlay layer it may be in a layer below.
 func (u *unpacker) stepBelow(w *walk, cur *dir, name string, rest *string) (*dir, error) {
-	if len(u.lower) == 0 {
-		if w.missing != create {
+	hidden := u.marked(cur, name)
+	if len(u.lower) == 0 || hidden {
+		if w.missing < hideBelow || hidden && w.missing != create {
 			return nil, errAbsent
 		}
-		if u.o.Whiteouts == Overlay && u.o.Lower == nil {
+		if u.o.Whiteouts != InPlace && u.o.Lower == nil && !hidden {
 			u.result.NeedsLower = true
 		}
 		return u.makeDir(cur, name)
@@ -113,7 +114,7 @@ func (u *unpacker) inLayer(layer int, path string) (f *lowerFile, hidden bool, e
 		st, err := fsat.Lstat(cur, name)
 		switch {
 		case errors.Is(err, syscall.ENOENT):
-			return nil, opaque, nil
+			return nil, opaque || u.markedIn(cur, name), nil
 		case err != nil:
 			return nil, false, err
 		case st.IsWhiteout():
@@ -127,13 +128,14 @@ func (u *unpacker) inLayer(layer int, path string) (f *lowerFile, hidden bool, e
 		if err != nil {
 			return nil, false, err
 		}
+		opaque = opaque || u.markedIn(cur, name)
 		fsat.Close(cur)
 		cur, path = next, rest
 		x, err := fsat.Fxattrs(cur)
 		if err != nil {
 			return nil, false, err
 		}
-		opaque = opaque || x[u.opaqueAttr()] == "y"
+		opaque = opaque || x[u.opaqueAttr()] == "y" || u.markedIn(cur, aufsOpaque)
 	}
 }
 

@@ -183,7 +183,7 @@ func (u *unpacker) mkdir(parent *dir, name string) (d *dir, existed bool, err er
 	if d, err = u.openChild(parent, name); err != nil {
 		return nil, false, err
 	}
-	if replaced && u.o.Whiteouts == Overlay {
+	if replaced && u.o.Whiteouts != InPlace {
 		if err := u.setOpaque(d); err != nil {
 			d.pins--
 			return nil, false, err
@@ -244,6 +244,9 @@ func (u *unpacker) hardlink(parent *dir, name, unsafeTarget string) error {
 	if target == "" {
 		return errors.New("hard link to the root directory")
 	}
+	if is, ignored := reserved(target); is || ignored {
+		return linkError(unsafeTarget, syscall.ENOENT, false)
+	}
 	same, err := u.link(parent, name, target)
 	if !errors.Is(err, syscall.EEXIST) || same {
 		return linkError(unsafeTarget, err, same)
@@ -280,6 +283,9 @@ func (u *unpacker) link(parent *dir, name, target string) (same bool, err error)
 	defer func() { from.pins-- }()
 	st, err := fsat.Lstat(from.fd, targetName)
 	if errors.Is(err, syscall.ENOENT) {
+		if u.marked(from, targetName) {
+			return false, syscall.ENOENT
+		}
 		if err := u.copyUp(from, targetName); errors.Is(err, errAbsent) {
 			return false, u.noTarget()
 		} else if err != nil {
@@ -303,7 +309,7 @@ func (u *unpacker) link(parent *dir, name, target string) (same bool, err error)
 }
 
 func (u *unpacker) noTarget() error {
-	if u.o.Whiteouts == Overlay && u.o.Lower == nil {
+	if u.o.Whiteouts != InPlace && u.o.Lower == nil {
 		return fmt.Errorf("%w: %w", ErrNeedsLower, syscall.ENOENT)
 	}
 	return syscall.ENOENT

@@ -180,9 +180,10 @@ const maxLinks = 40
 type missing int
 
 const (
-	fail     missing = iota // errAbsent
-	copyDown                // make it if a layer below has it, else errAbsent
-	create                  // make it, like the one in a layer below if there is one
+	fail      missing = iota // errAbsent
+	copyDown                 // make it if a layer below has it, else errAbsent
+	hideBelow                // make it if a layer below may have it, else errAbsent
+	create                   // make it, like the one in a layer below if there is one
 )
 
 // walk is the way to one directory.

@@ -16,7 +16,45 @@ const (
 	whiteoutPrefix = ".wh."
 	aufsPrefix     = ".wh..wh." // aufs's own files, of which only the next means anything to others
 	opaqueMarker   = ".wh..wh..opq"
+	aufsOpaque     = ".wh..opq" // what follows the prefix in it
 )
+
+// Whiteout says what the name of a file in a layer that was unpacked with Marks means: that the layers below have no hidden here;
+// or, with opaque, nothing at all. An ordinary name gives neither.
+func Whiteout(name string) (hidden string, opaque bool) {
+	if name == opaqueMarker {
+		return "", true
+	}
+	hidden, _ = strings.CutPrefix(name, whiteoutPrefix)
+	if hidden == name {
+		hidden = ""
+	}
+	return hidden, false
+}
+
+// marked says whether this layer, unpacked with Marks, hides name in d.
+func (u *unpacker) marked(d *dir, name string) bool { return u.markedIn(d.fd, name) }
+
+func (u *unpacker) markedIn(dir int, name string) bool {
+	if u.o.Whiteouts != Marks {
+		return false
+	}
+	_, err := fsat.Lstat(dir, whiteoutPrefix+name)
+	return err == nil
+}
+
+// makeMark makes the file by which a layer that is unpacked with Marks hides a name.
+func makeMark(d *dir, name string) error {
+	d.touch = true
+	fd, err := fsat.Create(d.fd, name)
+	if errors.Is(err, syscall.EEXIST) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("make whiteout: %w", err)
+	}
+	return fsat.Close(fd)
+}
 
 // reserved says that path runs through a directory with a whiteout's name; ignored, that it is one of aufs's own.
 func reserved(path string) (reserved, ignored bool) {
@@ -40,7 +78,10 @@ func (u *unpacker) whiteout(parentPath, base string) error {
 	case base != opaqueMarker && strings.HasPrefix(base, aufsPrefix):
 		return nil
 	}
-	m := create
+	if u.o.Lower != nil && len(u.o.Lower) == 0 && u.o.Whiteouts != InPlace {
+		return nil // overlayfs would list a mark that hides nothing
+	}
+	m := hideBelow
 	if u.o.Whiteouts == InPlace {
 		m = fail
 	} else if len(u.lower) > 0 {
@@ -54,22 +95,25 @@ func (u *unpacker) whiteout(parentPath, base string) error {
 		return err
 	}
 	defer func() { d.pins-- }()
+	u.result.Whiteouts++
 	switch {
-	case base == opaqueMarker && u.o.Whiteouts == Overlay:
+	case base == opaqueMarker && u.o.Whiteouts != InPlace:
 		return u.setOpaque(d)
 	case base == opaqueMarker:
 		return u.prune(d)
-	case u.o.Whiteouts == Overlay:
+	case u.o.Whiteouts != InPlace:
 		return u.hide(d, name)
 	}
 	return u.remove(d, name)
 }
 
-// hide makes an overlay layer hide name. What this layer itself has under the name stays, whichever came first: a directory
+// hide makes a layer in a directory of its own hide name. What this layer itself has under the name stays, whichever came first: a directory
 // then shows nothing of the one below.
 func (u *unpacker) hide(d *dir, name string) error {
 	st, err := fsat.Lstat(d.fd, name)
 	switch {
+	case errors.Is(err, syscall.ENOENT) && u.o.Whiteouts == Marks:
+		return makeMark(d, whiteoutPrefix+name)
 	case errors.Is(err, syscall.ENOENT):
 		d.touch = true
 		if err := fsat.Mknod(d.fd, name, syscall.S_IFCHR, 0, 0); err != nil {
@@ -104,6 +148,9 @@ func (u *unpacker) setOpaque(d *dir) error {
 	if d == u.dirs.root {
 		u.result.RootOpaque = true
 		return nil // overlayfs does not look for the attribute there
+	}
+	if u.o.Whiteouts == Marks {
+		return makeMark(d, opaqueMarker)
 	}
 	if err := fsat.Fsetxattr(d.fd, u.opaqueAttr(), []byte("y")); err != nil {
 		return fmt.Errorf("mark directory opaque: %w", err)

@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/tare-oci/tare/image/internal/imagetest"
 )
 
 // privately runs test in a mount namespace of its own, on a thread that ends with it.
@@ -98,46 +100,11 @@ func treeNames(lines []string) string {
 }
 
 func TestWhiteouts(t *testing.T) {
-	base := []string{"d a", "d a/b", "f a/b/1 one", "f a/b/2 two", "f a/f file", "d e", "f e/x x", "f e/y y", "l l a"}
-	for _, c := range []struct {
-		name  string
-		upper []string
-		want  string
-	}{
-		{"nothing", nil, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y l"},
-		{"file", []string{"f a/.wh.f"}, "a/ a/b/ a/b/1 a/b/2 e/ e/x e/y l"},
-		{"directory", []string{"f a/.wh.b"}, "a/ a/f e/ e/x e/y l"},
-		{"link", []string{"f .wh.l"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y"},
-		{"missing name and parent", []string{"f .wh.no", "f no/.wh.no"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y l"},
-		{"parent is a file", []string{"f a/f/.wh.no"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y l"},
-		{"same layer, file first", []string{"f a/f new", "f a/.wh.f"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y l"},
-		{"same layer, whiteout first", []string{"f a/.wh.f", "f a/f new"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y l"},
-		{"same layer, directory first", []string{"d a/b", "f a/b/3 x", "f a/.wh.b"}, "a/ a/b/ a/b/3 a/f e/ e/x e/y l"},
-		{"same layer, whiteout before directory", []string{"f a/.wh.b", "d a/b", "f a/b/3 x"}, "a/ a/b/ a/b/3 a/f e/ e/x e/y l"},
-		{"same layer, only the child has an entry", []string{"f a/b/3 x", "f a/.wh.b"}, "a/ a/b/ a/b/3 a/f e/ e/x e/y l"},
-		{"opaque first", []string{"d e", "f e/.wh..wh..opq", "f e/z z"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/z l"},
-		{"opaque last", []string{"d e", "f e/z z", "f e/.wh..wh..opq"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/z l"},
-		{"opaque before its directory", []string{"f e/.wh..wh..opq", "d e", "f e/z z"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/z l"},
-		{"opaque above a kept directory", []string{"f a/b/3 x", "f a/.wh..wh..opq"}, "a/ a/b/ a/b/3 e/ e/x e/y l"},
-		{"opaque and a new lower name", []string{"f e/.wh..wh..opq", "f e/x new"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x l"},
-		{"opaque of a missing directory", []string{"d n", "f n/.wh..wh..opq", "f n/f x"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y l n/ n/f"},
-		{"aufs's own files", []string{"d .wh..wh.plnk", "f .wh..wh.plnk/1.2 x", "f .wh..wh.aufs ", "f e/.wh..wh.orph "}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y l"},
-		{"through a lower link", []string{"f l/.wh.f", "f l/g x"}, "a/ a/b/ a/b/1 a/b/2 a/g e/ e/x e/y l"},
-		{"file over directory", []string{"f a/b x"}, "a/ a/b a/f e/ e/x e/y l"},
-		{"directory over file", []string{"d a/f", "f a/f/in x"}, "a/ a/b/ a/b/1 a/b/2 a/f/ a/f/in e/ e/x e/y l"},
-		{"directory over link", []string{"d l", "f l/in x"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y l/ l/in"},
-		{"link over directory", []string{"l a e"}, "a e/ e/x e/y l"},
-		{"directory over directory", []string{"d a/b"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y l"},
-		{"file and then directory", []string{"f a/b x", "d a/b", "f a/b/3 x"}, "a/ a/b/ a/b/3 a/f e/ e/x e/y l"},
-		{"hard link to a lower file", []string{"h e/h a/f"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/h e/x e/y l"},
-		{"hard link to a lower link", []string{"h e/h l"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/h e/x e/y l"},
-		{"hard link over its target", []string{"h a/f a/f"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y l"},
-		{"hard link through a lower link", []string{"h h l/b/1"}, "a/ a/b/ a/b/1 a/b/2 a/f e/ e/x e/y h l"},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			inPlace, overlay := unpackBoth(t, [][]byte{pack(t, base...), pack(t, c.upper...)})
-			if got := treeNames(inPlace); got != c.want {
-				t.Errorf("in place %s\nnot      %s", got, c.want)
+	for _, c := range imagetest.Whiteouts {
+		t.Run(c.Name, func(t *testing.T) {
+			inPlace, overlay := unpackBoth(t, [][]byte{pack(t, imagetest.WhiteoutBase...), pack(t, c.Entries...)})
+			if got := treeNames(inPlace); got != c.Want {
+				t.Errorf("in place %s\nnot      %s", got, c.Want)
 			}
 			if !slices.Equal(inPlace, overlay) {
 				t.Errorf("in place\n%s\noverlay\n%s", strings.Join(inPlace, "\n"), strings.Join(overlay, "\n"))

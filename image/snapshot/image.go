@@ -109,7 +109,8 @@ func (r *Rootfs) stack(ctx context.Context, layers []Layer) error {
 		if i == 0 && h.info.Problem != "" {
 			return fmt.Errorf("%s: %s", layers[0].name(), h.info.Problem)
 		}
-		if i > 0 && h.info.NeedsLower {
+		// A whiteout in the lowest layer hides nothing, but overlayfs would list it.
+		if i > 0 && h.info.NeedsLower || i == 0 && h.info.Whiteouts > 0 {
 			above, err := r.store.ensure(ctx, &layers[i], stack)
 			if err != nil {
 				return err

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,12 +14,24 @@ import (
 // namespace, if it has one (mount.Private). What is written goes to dir/upper; dir is the caller's, on any file system that
 // takes one, and Mount makes what it needs in it. With volatile nothing that is written is ever synced to disk: for what
 // nobody wants after a crash. The layers must be held as long as the mount is there. mount.Detach takes it away.
-func (r *Rootfs) Mount(target, dir string, volatile bool) error {
+//
+// With the driver Copy dir/upper gets a copy of everything, which ctx can end, and is mounted itself.
+func (r *Rootfs) Mount(ctx context.Context, target, dir string, volatile bool) error {
 	upper, work := filepath.Join(dir, "upper"), filepath.Join(dir, "work")
-	for _, d := range []string{upper, work} {
-		if err := os.Mkdir(d, 0o700); err != nil {
+	if err := os.Mkdir(upper, 0o700); err != nil {
+		return err
+	}
+	if r.store.driver == Copy {
+		if err := r.copyTo(ctx, upper); err != nil {
 			return err
 		}
+		if err := r.modelRoot(upper); err != nil {
+			return fmt.Errorf("give the root directory its attributes: %w", err)
+		}
+		return mount.Bind(upper, target)
+	}
+	if err := os.Mkdir(work, 0o700); err != nil {
+		return err
 	}
 	if err := r.modelRoot(upper); err != nil {
 		return fmt.Errorf("give the root directory its attributes: %w", err)
@@ -35,8 +48,8 @@ func (r *Rootfs) Mount(target, dir string, volatile bool) error {
 	return o.Mount(target)
 }
 
-// modelRoot gives the writable directory the owner and mode of the image's root directory, since an overlay shows those of
-// its upper one.
+// modelRoot gives the writable directory the owner, mode and times of the image's root directory, since an overlay shows those
+// of its upper one.
 func (r *Rootfs) modelRoot(upper string) error {
 	if r.RootFrom == "" {
 		return os.Chmod(upper, 0o755)
@@ -50,5 +63,8 @@ func (r *Rootfs) modelRoot(upper string) error {
 			return err
 		}
 	}
-	return os.Chmod(upper, st.Mode())
+	if err := os.Chmod(upper, st.Mode()); err != nil {
+		return err
+	}
+	return os.Chtimes(upper, st.ModTime(), st.ModTime())
 }

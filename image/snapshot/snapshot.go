@@ -7,6 +7,8 @@
 //	DIR/sha256/HEX.part        a layer that is being unpacked, under the lock HEX.lock
 //	DIR/sha256/HEX.gone        a layer that is being removed, under the same lock
 //	DIR/chain/sha256/HEX/      a layer that cannot be unpacked without those below it, by the chain ID of them all
+//	DIR/copy/…                 the same for the driver Copy
+//	DIR/driver                 which driver works here, as was found out during the boot that it names
 //
 // A directory gets a digest's name only after the archive that it was unpacked from has been hashed to that digest: what an
 // image says its layers are is believed of nobody (CVE-2026-93318).
@@ -33,13 +35,25 @@ import (
 // Options of a store. The zero value is for general use.
 type Options struct {
 	Limits layer.Limits // of each layer
+	Driver Driver
 }
+
+// A Driver makes root file systems of layers.
+type Driver string
+
+// The drivers. Layers are unpacked in another form for each, and do not mix.
+const (
+	Auto    Driver = ""        // what works where the store is: see Store.Driver
+	Overlay Driver = "overlay" // overlayfs shows the layers' directories merged
+	Copy    Driver = "copy"    // the layers are copied over each other, sharing blocks where the file system can
+)
 
 // A Store is a directory with unpacked layers. Any number of stores, in any number of processes, may work on the same
 // directory at the same time; methods may be called from several goroutines at once.
 type Store struct {
-	dir      string
+	dir      string // of the driver's layers
 	opts     Options
+	driver   Driver
 	boot     string
 	rootless bool
 }
@@ -67,6 +81,7 @@ type Info struct {
 	DiffID     digest.Digest `json:"diffId"`
 	Size       int64         `json:"size"`                 // bytes of the uncompressed archive
 	Entries    int64         `json:"entries"`              // of the archive
+	Whiteouts  int64         `json:"whiteouts,omitempty"`  // of them, that may hide something
 	RootEntry  bool          `json:"rootEntry,omitempty"`  // the archive said what the root directory is like
 	RootOpaque bool          `json:"rootOpaque,omitempty"` // it hides everything below it
 	NeedsLower bool          `json:"needsLower,omitempty"` // unpacked alone it may be wrong above another layer
@@ -87,11 +102,30 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(dir, "sha256"), 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	return &Store{dir: dir, opts: o, boot: bootID(), rootless: os.Geteuid() != 0}, nil
+	s := &Store{dir: dir, opts: o, driver: o.Driver, boot: bootID(), rootless: os.Geteuid() != 0}
+	switch o.Driver {
+	case Auto:
+		if s.driver, err = s.choose(); err != nil {
+			return nil, fmt.Errorf("open layers: %w", err)
+		}
+	case Overlay, Copy:
+	default:
+		return nil, fmt.Errorf("open layers: driver %q: there are overlay and copy", o.Driver)
+	}
+	if s.driver == Copy {
+		s.dir = filepath.Join(dir, "copy")
+	}
+	if err := os.MkdirAll(s.path("sha256"), 0o700); err != nil {
+		return nil, fmt.Errorf("open layers: %w", err)
+	}
+	return s, nil
 }
+
+// Driver is the one that the store works with.
+func (s *Store) Driver() Driver { return s.driver }
 
 // bootID tells one boot of the kernel from another; empty if that is not known.
 func bootID() string {

@@ -179,7 +179,13 @@ func (s *Store) fill(ctx context.Context, l *Layer, part string, lower []*held) 
 	}
 	defer root.Close()
 	opts := layer.Options{DiffID: l.DiffID, Rootless: s.rootless, Limits: s.opts.Limits}
+	if s.driver == Copy {
+		opts.Whiteouts = layer.Marks
+	}
 	info := Info{Boot: s.boot}
+	if lower != nil {
+		opts.Lower = []*os.File{}
+	}
 	for _, h := range visible(lower) {
 		d, err := os.Open(filepath.Join(h.path, "fs"))
 		if err != nil {
@@ -224,7 +230,7 @@ func read(ctx context.Context, l *Layer, root *os.File, opts layer.Options, info
 	if err != nil {
 		return err
 	}
-	info.Size, info.Entries = result.Size, result.Entries
+	info.Size, info.Entries, info.Whiteouts = result.Size, result.Entries, result.Whiteouts
 	info.RootEntry, info.RootOpaque, info.NeedsLower = result.RootEntry, result.RootOpaque, result.NeedsLower
 	info.Skipped, info.SkippedCount = result.Skipped, result.SkippedCount
 	_, err = io.Copy(io.Discard, r)

@@ -55,7 +55,7 @@ func Tar(t testing.TB, entries ...Entry) []byte {
 				h.Typeflag = tar.TypeDir
 			}
 		}
-		if h.Mode == 0 {
+		if h.Mode == 0 && h.Typeflag != tar.TypeXGlobalHeader {
 			h.Mode = 0o644
 			if h.Typeflag == tar.TypeDir {
 				h.Mode = 0o755

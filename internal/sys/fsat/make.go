@@ -85,8 +85,11 @@ func throughProc(dir int, name string, use func(link string, st Stat) error) err
 	if err != nil {
 		return err
 	}
-	return use(fmt.Sprintf("/proc/self/fd/%d", fd), st)
+	return use(fdPath(fd), st)
 }
+
+// fdPath is a path to exactly the file that fd is.
+func fdPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
 
 func timespecs(atime, mtime time.Time) ([]unix.Timespec, error) {
 	a, err := unix.TimeToTimespec(atime)

@@ -114,6 +114,14 @@ func unfit(dir string) string {
 	return ""
 }
 
+// Bind mounts the directory source on the directory target as well, in the calling thread's mount namespace.
+func Bind(source, target string) error {
+	if err := unix.Mount(source, target, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("bind %s on %s: %w", source, target, err)
+	}
+	return nil
+}
+
 // Detach takes the mount at target out of the calling thread's mount table, now, also if it is busy.
 func Detach(target string) error {
 	if err := unix.Unmount(target, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
