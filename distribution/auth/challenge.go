@@ -144,13 +144,20 @@ func (p *challengeParser) token68() (string, bool) {
 	return t, true
 }
 
-// value parses a token or a quoted string.
+// value parses a quoted string, or what is there up to a space or comma: more than a token, because some registries do not
+// quote URLs.
 func (p *challengeParser) value() (string, error) {
 	if !strings.HasPrefix(p.rest, `"`) {
-		if v := p.token(); v != "" {
-			return v, nil
+		i := 0
+		for i < len(p.rest) && p.rest[i] > ' ' && p.rest[i] < 0x7f && strings.IndexByte(`,"\`, p.rest[i]) < 0 {
+			i++
 		}
-		return "", errors.New("want a value after =")
+		v := p.rest[:i]
+		p.rest = p.rest[i:]
+		if v == "" {
+			return "", errors.New("want a value after =")
+		}
+		return v, nil
 	}
 	var b strings.Builder
 	for i := 1; i < len(p.rest); i++ {

@@ -1,6 +1,7 @@
 package auth
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -329,5 +330,25 @@ func TestObserver(t *testing.T) {
 	want := "challenge  bearer|credential test |token test "
 	if strings.Join(outer, "|") != want || strings.Join(inner, "|") != want {
 		t.Errorf("%q, %q, want %q", outer, inner, want)
+	}
+}
+
+// careless is a keychain that has one credential for everybody.
+type careless struct{ c Credential }
+
+func (k careless) Find(context.Context, Origin, string) (Credential, error) { return k.c, nil }
+
+// TestBoundCredential: a credential of another origin is not sent, whoever hands it out.
+func TestBoundCredential(t *testing.T) {
+	f := newFake(t)
+	rt := f.transport(Secret{})
+	rt.c.Keychain = careless{credential(t, originOf(t, "https://r.io"), Secret{Username: "alice", Password: "secret"})}
+	for _, challenge := range []string{`Basic realm="r"`, `Bearer realm="` + f.auth.URL + `"`} {
+		f.challenge = func(*http.Request) []string { return []string{challenge} }
+		if _, err := f.get(rt, "/v2/"); err == nil || !strings.Contains(err.Error(), "is not sent there") {
+			t.Errorf("%s: %v", challenge, err)
+		}
+		f.wantLog("GET /v2/")
+		f.wantTokens()
 	}
 }

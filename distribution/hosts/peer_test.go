@@ -108,6 +108,44 @@ func TestDockerRegistryBasic(t *testing.T) {
 	}
 }
 
+// TestSkopeoFiles: what skopeo login writes is read, and skopeo reads what Save writes.
+func TestSkopeoFiles(t *testing.T) {
+	skopeo, err := exec.LookPath("skopeo")
+	if err != nil {
+		t.Skip("skopeo is not installed")
+	}
+	reg := record(t, func(w http.ResponseWriter, r *http.Request) {
+		if user, password, _ := r.BasicAuth(); user != "alice" || password != "secret" {
+			basic(w, r)
+		}
+	})
+	dir := t.TempDir()
+	theirs, ours := filepath.Join(dir, "theirs.json"), filepath.Join(dir, "ours.json")
+	cmd := exec.Command(skopeo, "login", "--tls-verify=false", "--authfile", theirs, "-u", "alice", "--password-stdin", reg.host())
+	cmd.Stdin = strings.NewReader("secret")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("skopeo login: %v: %s", err, out)
+	}
+	o, err := auth.ParseOrigin(reg.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := (&auth.Files{Paths: []string{theirs}}).Find(t.Context(), o, "a")
+	if err != nil || c.Username() != "alice" {
+		t.Fatalf("of skopeo: %v, %v", c, err)
+	}
+	if _, err := (&auth.Files{Paths: []string{ours}}).Save(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	reg.seen()
+	if out, err := exec.Command(skopeo, "list-tags", "--tls-verify=false", "--authfile", ours, "docker://"+reg.host()+"/a").CombinedOutput(); err == nil {
+		t.Fatalf("the registry has no tags, and skopeo found some: %s", out)
+	}
+	if want := "Basic " + base64.StdEncoding.EncodeToString([]byte("alice:secret")); !strings.Contains(strings.Join(reg.seen(), "\n"), want) {
+		t.Error("skopeo did not send the credential that we saved")
+	}
+}
+
 // TestDockerRegistryToken: docker-registry with tokens that it verifies by a certificate (T1, T2, T6, T7).
 func TestDockerRegistryToken(t *testing.T) {
 	ca := newAuthority(t)
