@@ -225,7 +225,7 @@ func (c *checker) place(path, rel string, info os.FileInfo) error {
 	p := Problem{Kind: ProblemUnknown, Path: rel, Detail: "not a blob", Harmless: !blob}
 	if blob {
 		p.Digest = d
-		c.problem(p, func() error { return os.Rename(path, c.s.brokenPath(d)) })
+		c.problem(p, func() error { return moveAway(path, c.s.brokenPath(d)) })
 	} else {
 		c.problem(p, nil)
 	}
@@ -366,7 +366,7 @@ func (c *checker) leases(context.Context) error {
 		path := c.s.path("leases", e.Name())
 		if _, err := readLease(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			c.problem(Problem{Kind: ProblemLease, Path: private + "/leases/" + e.Name(), Detail: err.Error()}, func() error {
-				return os.Rename(path, c.s.path("broken", e.Name()))
+				return moveAway(path, c.s.path("broken", e.Name()))
 			})
 		}
 	}

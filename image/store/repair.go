@@ -213,14 +213,20 @@ func (c *checker) putAway(ctx context.Context, d digest.Digest) error {
 	if wrong == "" {
 		return nil
 	}
-	if err := os.Rename(c.s.blobPath(d), c.s.brokenPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	return moveAway(c.s.blobPath(d), c.s.brokenPath(d))
+}
+
+// moveAway moves what is damaged, if it is there, to .tare/broken. Prune counts its age from now.
+func moveAway(from, to string) error {
+	err := os.Rename(from, to)
+	if err == nil {
+		now := time.Now()
+		err = os.Chtimes(to, now, now)
 	}
-	now := time.Now() // Prune counts from here
-	if err := os.Chtimes(c.s.brokenPath(d), now, now); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // refetch brings a blob that is missing or damaged anew.
@@ -297,7 +303,7 @@ func (c *checker) restoreIndex(ctx context.Context) error {
 		return err
 	}
 	old := s.path("broken", "index.json-"+time.Now().UTC().Format("20060102T150405"))
-	if err := os.Rename(filepath.Join(s.dir, v1.ImageIndexFile), old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := moveAway(filepath.Join(s.dir, v1.ImageIndexFile), old); err != nil {
 		return err
 	}
 	return s.writeIndex(data)

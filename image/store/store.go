@@ -66,6 +66,9 @@ func Open(dir string) (*Store, error) {
 	if err := create(dir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil { // it may be on another disk
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	root, err := beneath.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -163,7 +166,7 @@ func (s *Store) Close() error {
 	return s.root.Close()
 }
 
-// Dir returns the absolute path of the store's directory.
+// Dir returns the absolute path of the store's directory, without symbolic links.
 func (s *Store) Dir() string { return s.dir }
 
 // path returns the path of a file in the store's own directory.
