@@ -369,7 +369,7 @@ func TestSpoolLimit(t *testing.T) {
 		size int
 		err  string
 	}{{1000, ""}, {1001, "more than 1000 bytes, the limit"}} {
-		f, size, err := spool(bytes.NewReader(gzipped(t, make([]byte, c.size))), "gzip", 1000)
+		f, size, err := spoolTar(bytes.NewReader(gzipped(t, make([]byte, c.size))), "gzip", 1000)
 		expect(t, err, c.err)
 		if err == nil {
 			if size != int64(c.size) {
@@ -382,7 +382,7 @@ func TestSpoolLimit(t *testing.T) {
 		t.Errorf("left %v, %v", left, err)
 	}
 	t.Setenv("TMPDIR", dir+"/none")
-	_, _, err := spool(strings.NewReader("x"), "", 1000)
+	_, _, err := spoolTar(strings.NewReader("x"), "", 1000)
 	expect(t, err, "make temporary file: open "+dir+"/none/")
 }
 

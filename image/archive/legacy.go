@@ -15,6 +15,7 @@ import (
 
 	"github.com/tare-oci/tare/image/content"
 	"github.com/tare-oci/tare/image/internal/rawjson"
+	"github.com/tare-oci/tare/image/internal/spool"
 	"github.com/tare-oci/tare/image/layer"
 )
 
@@ -197,7 +198,7 @@ func plain(ctx context.Context, source content.Source, d v1.Descriptor, diffID d
 		return nil, 0, err
 	}
 	defer stream.Close()
-	tmp, err := temporary()
+	tmp, err := spool.New()
 	if err != nil {
 		return nil, 0, err
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/tare-oci/tare/image/internal/spool"
 )
 
 const (
@@ -46,7 +48,7 @@ func openSeekable(name string) (*os.File, int64, error) {
 		return f, info.Size(), nil
 	}
 	defer f.Close()
-	tmp, size, err := spool(io.MultiReader(bytes.NewReader(head[:n]), f), sniff(head[:n]), maxSpool)
+	tmp, size, err := spoolTar(io.MultiReader(bytes.NewReader(head[:n]), f), sniff(head[:n]), maxSpool)
 	if err != nil {
 		return nil, 0, fmt.Errorf("decompress %s: %w", name, err)
 	}
@@ -65,8 +67,8 @@ func sniff(head []byte) string {
 	return ""
 }
 
-// spool writes what r holds, decompressed, to a temporary file that has no name any more.
-func spool(r io.Reader, compression string, limit int64) (*os.File, int64, error) {
+// spoolTar writes what r holds, decompressed, to a temporary file that has no name any more.
+func spoolTar(r io.Reader, compression string, limit int64) (*os.File, int64, error) {
 	switch compression {
 	case "":
 	case "gzip":
@@ -85,7 +87,7 @@ func spool(r io.Reader, compression string, limit int64) (*os.File, int64, error
 	default:
 		return nil, 0, fmt.Errorf("%s is not supported around a tar archive, only gzip and zstd are: decompress it first", compression)
 	}
-	f, err := temporary()
+	f, err := spool.New()
 	if err != nil {
 		return nil, 0, err
 	}
@@ -101,26 +103,4 @@ func spool(r io.Reader, compression string, limit int64) (*os.File, int64, error
 		return nil, 0, err
 	}
 	return f, size, nil
-}
-
-// temporary makes a file without a name in TMPDIR, or in /var/tmp because /tmp is often memory.
-func temporary() (*os.File, error) {
-	dir := os.Getenv("TMPDIR")
-	if dir == "" {
-		dir = "/var/tmp"
-	}
-	return nameless(dir)
-}
-
-// nameless makes a file without a name in dir.
-func nameless(dir string) (*os.File, error) {
-	f, err := os.CreateTemp(dir, ".tare-image-")
-	if err != nil {
-		return nil, fmt.Errorf("make temporary file: %w", err)
-	}
-	if err := os.Remove(f.Name()); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("make temporary file: %w", err)
-	}
-	return f, nil
 }

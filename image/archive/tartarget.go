@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-oci/tare/image/content"
+	"github.com/tare-oci/tare/image/internal/spool"
 	"github.com/tare-oci/tare/image/reference"
 )
 
@@ -49,12 +50,12 @@ func createTar(ref reference.Reference, o CreateOptions) (Target, error) {
 	info, err := os.Stat(t.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && info.Mode().IsRegular():
-		t.spool, err = nameless(filepath.Dir(t.path))
+		t.spool, err = spool.In(filepath.Dir(t.path))
 	case err == nil && info.IsDir():
 		err = fmt.Errorf("%s is a directory", t.path)
 	case err == nil:
 		if t.out, err = os.OpenFile(t.path, os.O_WRONLY, 0); err == nil {
-			t.spool, err = temporary()
+			t.spool, err = spool.New()
 		}
 	}
 	if err != nil {
