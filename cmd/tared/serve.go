@@ -36,6 +36,7 @@ type registry struct {
 
 // serve serves until SIGINT or SIGTERM. again reads the configuration anew, for SIGHUP.
 func serve(c *config.Config, again func() (*config.Config, error)) (err error) {
+	relaxGC()
 	store, closeStore, err := openStorage(c)
 	if err != nil {
 		return err

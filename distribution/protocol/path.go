@@ -82,6 +82,9 @@ func named(p Path) (Path, error) {
 // CheckName checks the name of a repository by the grammar of distribution-spec "Pulling manifests". It has at most 251 bytes:
 // many clients allow 255 for it together with a host.
 func CheckName(unsafe string) error {
+	if len(unsafe) <= maxName && plainName(unsafe) {
+		return nil
+	}
 	if !strings.ContainsAny(unsafe, ":@") {
 		if _, err := reference.ParseName("r.x/" + unsafe); err == nil {
 			return nil
@@ -89,6 +92,25 @@ func CheckName(unsafe string) error {
 	}
 	return fmt.Errorf("repository name %.260q: want at most 251 of lower-case letters, digits, and single . _ - between them, "+
 		"with / between its parts", unsafe)
+}
+
+const maxName = 251
+
+// plainName reports whether no part of the grammar needs a closer look: letters and digits, and single separators between
+// them. A server checks a name with every request.
+func plainName(s string) bool {
+	separator := true
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
+			separator = false
+		case (c == '/' || c == '-' || c == '.' || c == '_') && !separator:
+			separator = true
+		default:
+			return false
+		}
+	}
+	return !separator
 }
 
 // BlobPath is the path of a blob in a repository.

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/tare-oci/tare/image/reference"
 )
 
 var a64 = strings.Repeat("a", 64)
@@ -242,7 +244,13 @@ func FuzzHeaders(f *testing.F) {
 
 func FuzzParsePath(f *testing.F) {
 	f.Add("/v2/a/b/blobs/uploads/x")
+	f.Add("a-b/c.d/e_f")
 	f.Fuzz(func(t *testing.T, s string) {
+		if plainName(s) && len(s) <= maxName {
+			if _, err := reference.ParseName("r.x/" + s); err != nil {
+				t.Errorf("%q is plain: %v", s, err)
+			}
+		}
 		p, err := ParsePath(s)
 		if err == nil && (strings.Contains(p.Name, "..") || strings.Contains(p.UnsafeReference, "/")) {
 			t.Errorf("%q: %+v", s, p)

@@ -3,21 +3,23 @@ package directory
 import (
 	"container/list"
 	"sync"
+	"time"
 
-	"github.com/opencontainers/go-digest"
-
-	"github.com/tare-oci/tare/distribution/server/storage"
 	"github.com/tare-oci/tare/internal/sys/fsat"
 )
 
-// Limits of the cache of manifests, in bytes.
+// Limits of the cache, in bytes.
 const (
-	cacheSize  = 64 << 20
+	cacheSize  = 16 << 20
 	cacheEntry = 1 << 20
 )
 
-// cache keeps manifests that were read lately. Each belongs to a repository, and counts only while the file that it was read
-// from is there and the same: a manifest that anybody has deleted is not served from memory (CVE-2026-35172).
+// settled is how old a file must be to be kept in memory. One that is younger could be replaced by another that has the same
+// inode number and, as the kernel's clock ticks, the same time.
+const settled = time.Second
+
+// cache keeps manifests and tags that were read lately. Each belongs to a repository, and counts only while the file that it
+// was read from is there and the same: a manifest that anybody has deleted is not served from memory (CVE-2026-35172).
 type cache struct {
 	mu      sync.Mutex
 	left    int
@@ -26,15 +28,14 @@ type cache struct {
 }
 
 type cacheKey struct {
-	repo     string
-	manifest digest.Digest
+	repo, name string // the name is a digest or a tag
 }
 
 type cached struct {
-	key      cacheKey
-	stat     fsat.Stat // of the file
-	manifest storage.Manifest
-	size     int
+	key   cacheKey
+	stat  fsat.Stat // of the file
+	value any       // storage.Manifest or digest.Digest
+	size  int
 }
 
 func newCache(size int) *cache {
@@ -42,25 +43,25 @@ func newCache(size int) *cache {
 }
 
 // get returns what is kept for a file that is as st says.
-func (c *cache) get(key cacheKey, st fsat.Stat) (storage.Manifest, bool) {
+func (c *cache) get(key cacheKey, st fsat.Stat) (value any) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	e := c.entries[key]
 	if e == nil {
-		return storage.Manifest{}, false
+		return nil
 	}
 	entry := e.Value.(*cached)
 	if entry.stat.Ino != st.Ino || entry.stat.Size != st.Size || !entry.stat.Mtime.Equal(st.Mtime) {
 		c.drop(e)
-		return storage.Manifest{}, false
+		return nil
 	}
 	c.recent.MoveToFront(e)
-	return entry.manifest, true
+	return entry.value
 }
 
-func (c *cache) put(key cacheKey, st fsat.Stat, m storage.Manifest) {
-	entry := &cached{key, st, m, int(st.Size) + 512}
-	if entry.size > cacheEntry {
+func (c *cache) put(key cacheKey, st fsat.Stat, value any) {
+	entry := &cached{key, st, value, int(st.Size) + 512}
+	if entry.size > cacheEntry || time.Since(st.Mtime) < settled {
 		return
 	}
 	c.mu.Lock()

@@ -184,15 +184,16 @@ func TestCache(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		key := cacheKey{"a", m.Descriptor.Digest}
-		c.put(key, st, found)
-		if _, ok := c.get(key, st); !ok {
+		key := cacheKey{"a", string(m.Descriptor.Digest)}
+		if c.put(key, st, found); c.get(key, st) != nil {
+			t.Fatal("a file that was just written is kept")
+		}
+		st.Mtime = st.Mtime.Add(-settled)
+		if c.put(key, st, found); c.get(key, st) == nil {
 			t.Fatal("the last one is not kept")
 		}
-		if st.Size++; i == 0 {
-			if _, ok := c.get(key, st); ok {
-				t.Fatal("kept for another file")
-			}
+		if st.Size++; i == 0 && c.get(key, st) != nil {
+			t.Fatal("kept for another file")
 		}
 	}
 	if c.left < 0 || len(c.entries) > 10 || len(c.entries) < 4 || len(c.entries) != c.recent.Len() {

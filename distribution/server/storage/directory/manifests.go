@@ -145,8 +145,8 @@ func (d *Dir) GetManifest(_ context.Context, repo string, m digest.Digest) (stor
 	if err != nil {
 		return storage.Manifest{}, d.manifestError(repo, m, err)
 	}
-	key := cacheKey{repo, m}
-	if found, ok := d.cache.get(key, st); ok {
+	key := cacheKey{repo, string(m)}
+	if found, ok := d.cache.get(key, st).(storage.Manifest); ok {
 		return found, nil
 	}
 	found, st, err := d.readManifest(manifestFile(repo, m))

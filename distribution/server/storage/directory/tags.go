@@ -12,6 +12,7 @@ import (
 
 	"github.com/tare-oci/tare/distribution/server/storage"
 	"github.com/tare-oci/tare/internal/atomicfile"
+	"github.com/tare-oci/tare/internal/sys/fsat"
 )
 
 // readTag reads what a tag names.
@@ -98,9 +99,19 @@ func (d *Dir) removeTags(name string, tags []string) error {
 
 // GetTag implements storage.Manifests.
 func (d *Dir) GetTag(_ context.Context, name, tag string) (digest.Digest, error) {
+	key := cacheKey{name, tag}
+	st, err := fsat.Lstat(d.fd, repo(name)+"/tags/"+tag)
+	if err == nil {
+		if found, ok := d.cache.get(key, st).(digest.Digest); ok {
+			return found, nil
+		}
+	}
 	found, err := d.readTag(name, tag)
 	if errors.Is(err, storage.ErrTagUnknown) {
 		err = fault("find tag "+tag, d.unknown(name, storage.ErrTagUnknown))
+	}
+	if err == nil {
+		d.cache.put(key, st, found)
 	}
 	return found, err
 }
