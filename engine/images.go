@@ -246,3 +246,22 @@ func (e *Engine) containersByImage() (map[digest.Digest][]string, error) {
 	}
 	return by, nil
 }
+
+// ImageNames returns the full names in the store.
+func (e *Engine) ImageNames(ctx context.Context) ([]string, error) {
+	st, err := e.imageStore()
+	if err != nil {
+		return nil, err
+	}
+	list, err := st.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, n := range list {
+		if n.Name != "" {
+			names = append(names, n.Name)
+		}
+	}
+	return names, nil
+}

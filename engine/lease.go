@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"os"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
@@ -35,7 +37,23 @@ func (c *Container) unlease() error {
 	return st.DeleteLease(context.Background(), leaseKind, c.record.ID)
 }
 
-// dropLeases ends the leases of containers that are not there any more.
+// mounts returns the names of mounts that there are, ours or not.
+func mounts() (map[string]bool, error) {
+	data, err := os.ReadFile("/proc/self/mountinfo") // proc(5): the fifth field is the place, spaces in it as \040
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]bool{}
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	for line := range strings.Lines(string(data)) {
+		if fields := strings.Fields(line); len(fields) > 4 {
+			found[mountID(unescape.Replace(fields[4]))] = true
+		}
+	}
+	return found, nil
+}
+
+// dropLeases ends the leases of containers and mounts that are not there any more.
 func (e *Engine) dropLeases(ctx context.Context) error {
 	st, err := e.imageStore()
 	if err != nil {
@@ -51,9 +69,13 @@ func (e *Engine) dropLeases(ctx context.Context) error {
 		return err
 	}
 	var all []error
+	mounted, err := mounts()
+	if err != nil {
+		return err
+	}
 	for _, l := range leases {
-		if l.Kind == leaseKind && !e.exists(l.ID) {
-			all = append(all, st.DeleteLease(ctx, leaseKind, l.ID))
+		if l.Kind == leaseKind && !e.exists(l.ID) || l.Kind == mountKind && !mounted[l.ID] {
+			all = append(all, st.DeleteLease(ctx, l.Kind, l.ID))
 		}
 	}
 	return errors.Join(all...)

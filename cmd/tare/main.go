@@ -40,8 +40,10 @@ type command struct {
 func commands() []command {
 	return []command{
 		runCommand, psCommand, rmCommand,
-		pullCommand, pushCommand, imagesCommand, tagCommand, rmiCommand, pruneCommand, whyCommand, fsckCommand,
-		versionCommand,
+		pullCommand, pushCommand, copyCommand, saveCommand, loadCommand,
+		imagesCommand, inspectCommand, historyCommand, tagCommand, rmiCommand, pruneCommand, whyCommand, fsckCommand,
+		mountCommand, umountCommand, loginCommand, logoutCommand, searchCommand,
+		imageCommand(), completionCommand, completeCommand(), versionCommand,
 	}
 }
 

@@ -44,7 +44,7 @@ func TestUsageErrors(t *testing.T) {
 	s := newStore(t)
 	image := "docker-archive:" + baseImage
 	for line, want := range map[string]string{
-		"":                                      "SOURCE is missing",
+		"":                                      "IMAGE is missing",
 		"--nope " + image:                       "unknown option --nope",
 		"--memory lots " + image:                `option --memory: "lots" is no size`,
 		"--cpus 0 " + image:                     `option --cpus: "0" is no number of processors`,

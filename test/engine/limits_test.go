@@ -66,7 +66,7 @@ func TestNothingLeft(t *testing.T) {
 		s.empty()
 		s.nothingOnHost()
 	}
-	known := map[string]bool{"lock": true, "containers": true, "names": true, "running": true, "layers": true, "images": true}
+	known := map[string]bool{"lock": true, "containers": true, "names": true, "running": true, "layers": true, "images": true, "store": true}
 	entries, err := os.ReadDir(s.root)
 	if err != nil {
 		t.Fatal(err)
