@@ -8,14 +8,18 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"sync"
+	"syscall"
+	"time"
 
 	"github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-oci/tare/image/internal/rawjson"
 	"github.com/tare-oci/tare/image/manifest"
 	"github.com/tare-oci/tare/image/reference"
+	"github.com/tare-oci/tare/internal/sys/filelock"
 )
 
 const layoutText = `{"imageLayoutVersion":"1.0.0"}`
@@ -99,6 +103,11 @@ func (t *layoutTarget) Tag(ctx context.Context, d v1.Descriptor, ref string) err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	lock, err := t.lock(ctx)
+	if err != nil {
+		return fmt.Errorf("name %s %.300q: %w", d.Digest, ref, err)
+	}
+	defer lock.Close()
 	dir, err := openDir(t.ref.Path)
 	if err != nil {
 		return err
@@ -115,6 +124,30 @@ func (t *layoutTarget) Tag(ctx context.Context, d v1.Descriptor, ref string) err
 		return fmt.Errorf("name %s %.300q: %w", d.Digest, ref, err)
 	}
 	return nil
+}
+
+// lock waits until no other process of tare changes index.json. Closing the file gives the lock up.
+func (t *layoutTarget) lock(ctx context.Context) (*os.File, error) {
+	f, err := t.root.Open(".")
+	if err != nil {
+		return nil, err
+	}
+	for {
+		err := filelock.Try(f)
+		if err == nil {
+			return f, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			f.Close()
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			f.Close()
+			return nil, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // tagIndex returns the index raw with an entry for d of the name ref, which no other entry has then; without a name, d has one

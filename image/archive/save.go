@@ -24,7 +24,8 @@ type SaveFormat string
 // The forms of WriteSave.
 const (
 	// Combined is an OCI layout with the manifest.json of docker save: docker load and podman load, old and new, skopeo's
-	// docker-archive: and oci-archive:, and ctr images import read it. Blobs are kept byte for byte, compressed as they are.
+	// docker-archive: and oci-archive:, and ctr images import read it. Blobs are kept byte for byte, compressed as they are; of
+	// zstd, Docker before version 23 knows nothing: for it there is Legacy.
 	Combined SaveFormat = "combined"
 	// Legacy is what docker save wrote from 2016 (1.10) to 2023 (24): uncompressed layers in directories with synthetic ids.
 	Legacy SaveFormat = "legacy"

@@ -472,3 +472,53 @@ func TestReproducible(t *testing.T) {
 		}
 	}
 }
+
+// TestTagTogether gives names from several writers at once; none is lost.
+func TestTagTogether(t *testing.T) {
+	ctx := context.Background()
+	dir := filepath.Join(t.TempDir(), "l")
+	from := "oci:" + imagetest.Layout(t, sample(t, "x")).WriteDir(t)
+	d := copyImage(t, from, "oci:"+dir+":first")
+	var wait sync.WaitGroup
+	for i := range 4 {
+		target, err := Create(parse(t, "oci:"+dir), CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer target.Abort()
+		wait.Go(func() {
+			for j := range 10 {
+				if err := target.Tag(ctx, d, string(rune('a'+i))+string(rune('0'+j))); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wait.Wait()
+	idx, err := open(t, "oci:"+dir).index()
+	if err != nil || len(idx.Manifests) != 41 {
+		t.Errorf("%d names, %v", len(idx.Manifests), err)
+	}
+}
+
+// TestWriteToPipe writes an archive where nothing can be renamed.
+func TestWriteToPipe(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	run(t, "mkfifo", fifo)
+	got := make(chan []byte, 1)
+	go func() {
+		data, err := os.ReadFile(fifo)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- data
+	}()
+	from := "oci:" + imagetest.Layout(t, sample(t, "x:1")).WriteDir(t)
+	copyImage(t, from, "docker-archive:"+fifo+":x:1")
+	if img, _, err := read("docker-archive:"+imagetest.WriteFile(t, <-got), manifest.Platform{}); err != nil || img.Name != "docker.io/library/x:1" {
+		t.Errorf("%+v, %v", img, err)
+	}
+	if info, err := os.Lstat(fifo); err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		t.Errorf("the pipe became %v, %v", info, err)
+	}
+}
