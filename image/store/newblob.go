@@ -8,6 +8,7 @@ import (
 	"hash"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go/v1"
@@ -38,19 +39,32 @@ func (s *Store) NewBlob(ctx context.Context, alg digest.Algorithm) (*NewBlob, er
 	if alg != digest.SHA256 && alg != digest.SHA512 {
 		return nil, fmt.Errorf("new blob: algorithm %.64q is neither sha256 nor sha512", alg)
 	}
-	path := s.path("ingest", "new-"+strings.ToLower(rand.Text()[:16]))
-	if err := s.may("create", path); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
-	if err != nil {
-		return nil, fmt.Errorf("new blob: %w", err)
-	}
-	if err := filelock.Try(f); err != nil { // so that Prune sees that it is being written
+	for {
+		path := s.path("ingest", "new-"+strings.ToLower(rand.Text()[:16]))
+		if err := s.may("create", path); err != nil {
+			return nil, err
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+		if err != nil {
+			return nil, fmt.Errorf("new blob: %w", err)
+		}
+		// The lock says to Prune that it is being written. One that is told to remove even the youngest may have been faster.
+		err = filelock.Try(f)
+		same := false
+		if err == nil {
+			same, err = named(f, path)
+		}
+		if same {
+			return &NewBlob{s: s, ctx: ctx, path: path, file: f, alg: alg, hash: alg.Hash()}, nil
+		}
 		f.Close()
-		return nil, errors.Join(err, os.Remove(path))
+		if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("new blob: %w", err)
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
 	}
-	return &NewBlob{s: s, ctx: ctx, path: path, file: f, alg: alg, hash: alg.Hash()}, nil
 }
 
 // Write appends p.

@@ -308,7 +308,11 @@ func (p *pruner) sweepIngest() error {
 		}
 		for _, e := range entries {
 			info, err := e.Info()
-			if errors.Is(err, fs.ErrNotExist) || err == nil && time.Since(info.ModTime()) < age {
+			least := age
+			if strings.HasPrefix(e.Name(), "create-") { // of Open, which takes no lock
+				least = max(age, time.Hour)
+			}
+			if errors.Is(err, fs.ErrNotExist) || err == nil && time.Since(info.ModTime()) < least {
 				continue
 			}
 			path := p.s.path(sub, e.Name())
