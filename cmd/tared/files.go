@@ -4,16 +4,28 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
 	"github.com/tare-oci/tare/distribution/server/config"
+	"github.com/tare-oci/tare/distribution/server/s3"
 	"github.com/tare-oci/tare/distribution/server/storage"
 	"github.com/tare-oci/tare/distribution/server/storage/directory"
 )
 
 // openStorage opens where the registry keeps things.
 func openStorage(c *config.Config) (storage.Storage, func() error, error) {
+	if c.S3.Bucket != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), openFor)
+		defer cancel()
+		store, err := s3.Open(ctx, s3.Options{Endpoint: c.S3.Endpoint, Bucket: c.S3.Bucket, Prefix: c.S3.Prefix, Region: c.S3.Region, AccessKey: c.S3.AccessKey.Reveal(),
+			SecretKey: c.S3.SecretKey.Reveal(), Temp: filepath.Join(c.Root, "parts"), Expiry: time.Duration(c.S3.Expiry)})
+		if err != nil {
+			return nil, nil, err
+		}
+		return store, func() error { return nil }, nil
+	}
 	dir, err := directory.Open(c.Root)
 	if err != nil {
 		return nil, nil, err
@@ -69,6 +81,9 @@ func (l *logFile) Close() {
 		l.file.Close()
 	}
 }
+
+// openFor is how long an object store may take to answer at the start.
+const openFor = time.Minute
 
 // figuresFor is how long a figure that is found by looking at the whole storage is good.
 const figuresFor = time.Minute
