@@ -25,6 +25,7 @@ type dir struct {
 	atime, mtime time.Time
 	chmod, touch bool
 	setgid       bool // files made in it get its group
+	opaque       bool // marked so since it was opened
 	acl          bool // files made in it may get another mode than they are made with
 	pins         int
 	used         uint64

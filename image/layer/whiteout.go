@@ -149,6 +149,10 @@ func (u *unpacker) setOpaque(d *dir) error {
 		u.result.RootOpaque = true
 		return nil // overlayfs does not look for the attribute there
 	}
+	if d.opaque {
+		return nil
+	}
+	d.opaque = true
 	if u.o.Whiteouts == Marks {
 		return makeMark(d, opaqueMarker)
 	}

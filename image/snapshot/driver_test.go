@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -190,4 +191,50 @@ func TestAutoOnOverlay(t *testing.T) {
 		t.Fatalf("on overlayfs: %v, %v", s, err)
 	}
 	image(t, s, layerOf(t, nil, file("a", "x")), layerOf(t, nil, file(".wh.a", "")))
+}
+
+// TestSwaps is CVE-2025-47290: layers that swap a directory for a link, unpacked side by side and above each other, reach nothing
+// outside of their own directories.
+func TestSwaps(t *testing.T) {
+	for _, d := range []Driver{Overlay, Copy} {
+		outside := t.TempDir()
+		if err := os.WriteFile(filepath.Join(outside, "file"), []byte("canary"), 0o640); err != nil {
+			t.Fatal(err)
+		}
+		before := imagetest.Listing(t, outside, true)
+		var layers []Layer
+		for i := range 12 {
+			entries := []string{"d s", "f s/file x", "l t " + outside, "f t/file x", "f t/.wh.file", "h h s/file"}
+			if i%2 == 1 {
+				entries = []string{"l s " + outside, "f s/file x", "f s/new x", "f s/.wh..wh..opq", "d t", "f t/file x", "f .wh.h"}
+			}
+			layers = append(layers, layerOfTar(imagetest.Pack(t, append(entries, "f n "+strings.Repeat("x", i))...), nil))
+		}
+		s, err := Open(filepath.Join(t.TempDir(), "layers"), Options{Driver: d})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all sync.WaitGroup
+		for n := range 4 {
+			all.Go(func() {
+				mine := slices.Clone(layers)
+				slices.Reverse(mine[:n*3])
+				r, err := s.Image(context.Background(), mine)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer r.Close()
+				if d == Copy {
+					if err := r.copyTo(context.Background(), t.TempDir()); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		if after := imagetest.Listing(t, outside, true); !slices.Equal(after, before) {
+			t.Errorf("%s: changed outside:\n%s\n%s", d, strings.Join(before, "\n"), strings.Join(after, "\n"))
+		}
+	}
 }
