@@ -111,6 +111,13 @@ func TestWithheldCVE_2026_48978(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	f.wantTokens("GET")
+	f.challenge = func(*http.Request) []string {
+		return []string{`Bearer realm="` + f.auth.URL + `/token",error="insufficient_scope"`}
+	}
+	if err := get(); err == nil || !strings.Contains(err.Error(), "is not sent to the token server") {
+		t.Errorf("error %v", err)
+	}
+	f.wantTokens() // the token at hand is all that is to be had
 }
 
 // toServer returns a transport that goes to s whatever the host is.

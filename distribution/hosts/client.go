@@ -52,7 +52,7 @@ func (c *Config) certs(host string) (tlsFiles, error) {
 	for _, root := range c.options.Certs {
 		dir := filepath.Join(root, host)
 		entries, err := os.ReadDir(dir)
-		if errors.Is(err, os.ErrNotExist) {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) { // Docker makes /etc/docker for root alone
 			continue
 		}
 		if err != nil {

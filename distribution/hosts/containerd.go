@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -42,6 +43,9 @@ func (c *Config) containerdRule(n reference.Name) (rule, bool, error) {
 		for _, name := range names {
 			file := filepath.Join(root, name, "hosts.toml")
 			data, err := readFile(file)
+			if errors.Is(err, os.ErrPermission) {
+				continue // a directory for root alone says nothing to others
+			}
 			if err != nil {
 				return rule{}, true, err
 			}
