@@ -403,6 +403,10 @@ func TestFetch(t *testing.T) {
 			_, err := a.Fetch(ctx, c.d, c.offset)
 			expect(t, err, c.err)
 		}
+		lying := v1.Descriptor{Digest: d.Digest, Size: d.Size, Data: []byte("other")}
+		if got, err := content.ReadAll(ctx, a, lying, 1<<20); err != nil || !bytes.Equal(got, layer) {
+			t.Errorf("%s: with wrong embedded data and no media type: %d bytes, %v", text, len(got), err)
+		}
 		absent := v1.Descriptor{MediaType: "a/b", Digest: digest.FromString("none"), Size: 4}
 		if _, err := a.Fetch(ctx, absent, 0); !errors.Is(err, content.ErrNotFound) {
 			t.Errorf("%s: %v", text, err)

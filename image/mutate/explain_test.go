@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/tare-oci/tare/image/internal/imagetest"
@@ -125,6 +126,50 @@ func TestExplainForm(t *testing.T) {
 	if got := explainIn(t, f, index(a), a); !strings.HasPrefix(got, "image | one is an index, the other a manifest") {
 		t.Errorf("index and manifest: %s", got)
 	}
+}
+
+// TestExplainMissing says of what is not here that it differs, and compares the rest.
+func TestExplainMissing(t *testing.T) {
+	f := imagetest.Layout(t)
+	index := func(author string, absent v1.Descriptor) v1.Descriptor {
+		img := sample(t, "")
+		img.Config.Author = author
+		g := imagetest.Files{}
+		g.SetIndex(t, f.AddImage(t, img), absent)
+		return f.Add(v1.MediaTypeImageIndex, g["index.json"])
+	}
+	absent := v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Size: 6, Platform: &v1.Platform{OS: "linux", Architecture: "s390x"}}
+	one, two := absent, absent
+	one.Digest, two.Digest = digest.FromString("one"), digest.FromString("two")
+	got := explainIn(t, f, index("a", one), index("b", two))
+	for _, want := range []string{`config: author | another value | "a" | "b"` + "\n", "linux/s390x: entry | another digest, and not both are here to be compared | sha256:"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%s lacks %s", got, want)
+		}
+	}
+	a, b := sample(t, ""), sample(t, "")
+	b.Layers[0].Tar = fileTar(t, "f", "other")
+	x, y := f.AddImage(t, a), f.AddImage(t, b)
+	stored, _, _ := b.Layers[0].Bytes(t)
+	delete(f, "blobs/sha256/"+digest.FromBytes(stored).Encoded())
+	if got := explainIn(t, f, x, y); !strings.Contains(got, "layer 0 | another digest, and not both are here") {
+		t.Errorf("without a layer: %s", got)
+	}
+}
+
+// FuzzFiles reads any bytes as a layer's files.
+func FuzzFiles(f *testing.F) {
+	f.Add(imagetest.Tar(f, imagetest.Entry{Header: tar.Header{Name: "a/b", PAXRecords: map[string]string{"SCHILY.xattr.user.x": "y"}}, Content: "c"}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		files, err := readFiles(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		e := explainer{ctx: context.Background()}
+		if err := e.compareFiles("layer", files, files, true); err != nil || len(e.found) != 1 || !strings.HasPrefix(e.found[0].What, "the same content") {
+			t.Errorf("a layer and itself: %+v, %v", e.found, err)
+		}
+	})
 }
 
 // TestExplainLimit ends a list that is too long.

@@ -2,7 +2,6 @@ package mutate
 
 import (
 	"archive/tar"
-	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -76,7 +75,7 @@ func (e *explainer) files(s Side) (map[string]fileEntry, [sha256.Size]byte, erro
 	hash := sha256.New()
 	limited := &io.LimitedReader{R: contextReader{e.ctx, stream}, N: maxFileBytes}
 	tee := io.TeeReader(limited, hash)
-	files, err := readFiles(e.ctx, tee)
+	files, err := readFiles(tee)
 	if err == nil {
 		_, err = io.Copy(io.Discard, tee)
 	}
@@ -89,7 +88,7 @@ func (e *explainer) files(s Side) (map[string]fileEntry, [sha256.Size]byte, erro
 	return files, [sha256.Size]byte(hash.Sum(nil)), nil
 }
 
-func readFiles(ctx context.Context, r io.Reader) (map[string]fileEntry, error) {
+func readFiles(r io.Reader) (map[string]fileEntry, error) {
 	files := map[string]fileEntry{}
 	kept := 0
 	tr := tar.NewReader(r)

@@ -1,6 +1,7 @@
 package rawjson
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 )
@@ -38,4 +39,26 @@ func TestParseErrors(t *testing.T) {
 			t.Errorf("%.20q: parsed as %v", raw, o.Names())
 		}
 	}
+}
+
+// FuzzParse writes again what it read: the same values in the same order.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"a": 1.0, "b": {"c":[ ]}, "d": "\u003c"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		o, err := Parse(raw)
+		if err != nil {
+			return
+		}
+		out, err := o.MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(out)
+		if err != nil {
+			t.Fatalf("%q became %q: %v", raw, out, err)
+		}
+		if second, err := again.MarshalJSON(); err != nil || !bytes.Equal(out, second) {
+			t.Errorf("%q became %q, then %q, %v", raw, out, second, err)
+		}
+	})
 }
