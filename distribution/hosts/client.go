@@ -266,7 +266,8 @@ func (s elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
 	return s.other.RoundTrip(r)
 }
 
-// endpointTransport does what the configuration wants with requests to one endpoint: headers, and where the API is. The
+// endpointTransport does what the configuration wants with requests to one endpoint: headers, the parameter ns, and where the
+// API is. The
 // User-Agent is for all requests.
 type endpointTransport struct {
 	next  http.RoundTripper
@@ -288,6 +289,10 @@ func (t endpointTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		if r.Header.Get(name) == "" {
 			r.Header[name] = slices.Clone(values)
 		}
+	}
+	if q := r.URL.Query(); t.e.namespace != "" && (r.Method == http.MethodGet || r.Method == http.MethodHead) && !q.Has("ns") {
+		q.Set("ns", t.e.namespace)
+		r.URL.RawQuery = q.Encode()
 	}
 	if rest, ok := strings.CutPrefix(r.URL.Path, "/v2/"); ok && t.e.root != "" {
 		r.URL.Path, r.URL.RawPath = t.e.root+"/"+rest, ""

@@ -458,7 +458,8 @@ func TestProxy(t *testing.T) {
 func TestOverridePath(t *testing.T) {
 	var agent, key string
 	m := record(t, func(_ http.ResponseWriter, r *http.Request) { agent, key = r.UserAgent(), r.Header.Get("X-Key") })
-	dir := write(t, map[string]string{"q.io/hosts.toml": fmt.Sprintf("server = %q\noverride_path = true\n[header]\nx-key = [\"k\"]\n", m.URL+"/odd")})
+	dir := write(t, map[string]string{"q.io/hosts.toml": fmt.Sprintf("server = %q\noverride_path = true\n[header]\nx-key = [\"k\"]\n", m.URL+"/odd"),
+		"m.io/hosts.toml": fmt.Sprintf("[host.%q]\n", m.URL)})
 	cfg, err := Load(Options{UserAgent: "tare/test", Containerd: []string{dir}, Getenv: noEnv})
 	if err != nil {
 		t.Fatal(err)
@@ -468,6 +469,16 @@ func TestOverridePath(t *testing.T) {
 	}
 	if got := m.seen(); len(got) != 1 || got[0] != "GET /odd/a/tags/list" || agent != "tare/test" || key != "k" {
 		t.Errorf("saw %q, %q, %q", got, agent, key)
+	}
+	list, err := cfg.Endpoints(name(t, "m.io/a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := get(t, t.Context(), cfg, list[0], nil, "a/tags/list"); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.seen(); len(got) != 1 || got[0] != "GET /v2/a/tags/list?ns=m.io" {
+		t.Errorf("the mirror saw %q", got)
 	}
 }
 

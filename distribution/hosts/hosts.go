@@ -49,11 +49,11 @@ var ErrBlocked = errors.New("blocked by the configuration")
 type Endpoint struct {
 	Origin     auth.Origin
 	Repository string     // path of the repository at this endpoint
-	Namespace  string     // the registry that a mirror stands for, to be sent as ns=; empty: not to be sent
 	Mirror     bool       // not the registry itself
 	Can        Capability // what it may be used for
 	Source     string     // the file that says so; "default" if none does
 
+	namespace string // the registry that a mirror stands for, sent as ns= with reads; empty: not sent
 	base      string // path before /v2/, without slash at its end
 	root      string // path of the API in place of base/v2; empty: that
 	header    http.Header
@@ -268,7 +268,7 @@ func (c *Config) endpoint(n reference.Name, p place) (Endpoint, error) {
 		e.Repository = n.Path
 	}
 	if p.ns {
-		e.Namespace = n.Domain
+		e.namespace = n.Domain
 	}
 	e.setPath(p)
 	return e, nil

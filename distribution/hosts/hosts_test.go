@@ -60,8 +60,8 @@ func show(list []Endpoint) string {
 		if e.Mirror {
 			b.WriteString(" mirror")
 		}
-		if e.Namespace != "" {
-			b.WriteString(" ns=" + e.Namespace)
+		if e.namespace != "" {
+			b.WriteString(" ns=" + e.namespace)
 		}
 		if e.root != "" {
 			b.WriteString(" root=" + e.root)
