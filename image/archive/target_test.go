@@ -438,6 +438,23 @@ func TestArtifact(t *testing.T) {
 	if _, err := open(t, "oci-archive:"+out).Resolve(context.Background(), "artifact"); err != nil {
 		t.Error(err)
 	}
+	docker, err := Create(parse(t, "docker-archive:"+out+".docker"), CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	move(t, open(t, "oci:"+dir), docker, d)
+	if err := docker.Tag(context.Background(), d, ""); err != nil {
+		t.Error(err)
+	}
+	expect(t, docker.Close(), "is for container images only")
+	empty, err := Create(parse(t, "oci-archive:"+out+".empty"), CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect(t, empty.Close(), "nothing was tagged")
+	if left, err := filepath.Glob(filepath.Dir(out) + "/*"); err != nil || len(left) != 1 {
+		t.Errorf("left %v, %v", left, err)
+	}
 }
 
 // TestReproducible writes the same bytes twice, whatever the order, with the time that was asked for.

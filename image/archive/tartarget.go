@@ -173,18 +173,39 @@ func (t *tarTarget) Close() error {
 }
 
 func (t *tarTarget) write(w io.Writer) error {
-	ctx := context.Background()
-	if t.ref.Transport == reference.DockerArchive {
-		images := make([]SaveImage, len(t.tagged))
-		for i, tag := range t.tagged {
-			images[i] = SaveImage{Source: t, Descriptor: tag.d}
-			if tag.name != "" {
-				images[i].Names = []string{tag.name}
-			}
-		}
-		return WriteSave(ctx, w, images, SaveOptions{Time: t.options.Time})
+	s := saver{ctx: context.Background(), members: tarMembers{}}
+	if len(t.tagged) == 0 {
+		return errors.New("nothing was tagged, so that nothing could be found in it")
 	}
-	s := saver{ctx: ctx, members: tarMembers{}}
+	fill := t.fillLayout
+	if t.ref.Transport == reference.DockerArchive {
+		fill = t.fillDocker
+	}
+	if err := fill(&s); err != nil {
+		return err
+	}
+	return s.members.write(s.ctx, w, t.options.Time)
+}
+
+// fillDocker adds what WriteSave writes of the images that are tagged.
+func (t *tarTarget) fillDocker(s *saver) error {
+	for _, tag := range t.tagged {
+		img := SaveImage{Source: t, Descriptor: tag.d}
+		if tag.name != "" {
+			img.Names = []string{tag.name}
+		}
+		if err := s.add(img); err != nil {
+			return err
+		}
+	}
+	if len(s.docker) == 0 {
+		return errors.New("a docker-archive is for container images only, and there is none: try oci-archive:")
+	}
+	return s.finishCombined()
+}
+
+// fillLayout adds everything that was pushed, also what no tag leads to: what refers to an image, for one.
+func (t *tarTarget) fillLayout(s *saver) error {
 	for _, tag := range t.tagged {
 		var annotations map[string]string
 		if tag.name != "" {
@@ -195,10 +216,7 @@ func (t *tarTarget) write(w io.Writer) error {
 	for d, at := range t.blobs {
 		s.members.blob(t, v1.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: at.size})
 	}
-	if err := s.layout(); err != nil {
-		return err
-	}
-	return s.members.write(ctx, w, t.options.Time)
+	return s.layout()
 }
 
 func (t *tarTarget) Abort() {
