@@ -156,21 +156,21 @@ func (b *blobReader) Read(p []byte) (int, error) {
 		if len(p) == 0 {
 			return 0, nil
 		}
+		if b.offset == b.size {
+			b.err = b.finish()
+			continue
+		}
 		if b.body == nil {
 			if err := b.again(nil); err != nil {
 				b.err = err
 				continue
 			}
 		}
-		if b.offset == b.size {
-			b.err = b.finish()
-			continue
-		}
 		n, err := b.body.Read(p[:min(int64(len(p)), b.end-b.offset)])
 		b.offset += int64(n)
 		switch {
 		case err == nil && b.offset < b.end, b.offset == b.size:
-		case b.offset == b.end: // of a part; the next one is asked for
+		case b.offset == b.end: // of a part; the next one is to be asked for
 			b.close()
 		default:
 			b.close()
@@ -182,8 +182,33 @@ func (b *blobReader) Read(p []byte) (int, error) {
 	}
 }
 
-// finish looks whether the body ends where the blob does.
+// Seek implements io.Seeker: a push to another registry that broke reads its source again. Positions are those of the blob,
+// whatever offset the reader began with.
+func (b *blobReader) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += b.offset
+	case io.SeekEnd:
+		offset += b.size
+	}
+	if offset < 0 || offset > b.size {
+		return 0, fmt.Errorf("%s: seek to %d of %d bytes", b.req.op, offset, b.size)
+	}
+	if b.err != nil && b.err != io.EOF {
+		return 0, b.err
+	}
+	if offset != b.offset {
+		b.close()
+		b.offset, b.mark, b.tries, b.err = offset, offset, 0, nil
+	}
+	return offset, nil
+}
+
+// finish looks whether the body, if there is one, ends where the blob does.
 func (b *blobReader) finish() error {
+	if b.body == nil {
+		return io.EOF
+	}
 	var more [1]byte
 	if n, _ := io.ReadFull(b.body, more[:]); n > 0 { // an error after all of the blob changes nothing
 		return fmt.Errorf("%s: the answer goes on after its %d bytes", b.req.op, b.size)

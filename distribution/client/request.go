@@ -76,9 +76,9 @@ func (c *Client) try(ctx context.Context, r *request) (*http.Response, error) {
 	w.start(w.answer(r))
 	resp, err := c.http.Do(req)
 	if err != nil {
-		var inUrl *url.Error // says the URL again, which may be signed
-		if errors.As(err, &inUrl) {
-			err = inUrl.Err
+		var inURL *url.Error // says the URL again, which may be signed
+		if errors.As(err, &inURL) {
+			err = hinted(inURL)
 		}
 		return nil, fmt.Errorf("%s: %w", r.op, fail(err))
 	}
@@ -100,6 +100,22 @@ func (c *Client) try(ctx context.Context, r *request) (*http.Response, error) {
 		return nil, &delayed{answer, after}
 	}
 	return nil, answer
+}
+
+// hinted returns what went wrong without the URL, and what helps where TLS is what fails.
+func hinted(err *url.Error) error {
+	host := "HOST"
+	if u, parseErr := url.Parse(err.URL); parseErr == nil {
+		host = u.Host
+	}
+	var authority x509.UnknownAuthorityError
+	switch {
+	case errors.As(err.Err, &authority):
+		return fmt.Errorf("%w (if that is right, put the authority's certificate in certs.d/%s/ca.crt)", err.Err, host)
+	case strings.Contains(err.Err.Error(), "HTTP response to HTTPS client"):
+		return fmt.Errorf("%w (if that is right, set plain-http = true for %s in registries.toml)", err.Err, host)
+	}
+	return err.Err
 }
 
 func (c *Client) newRequest(ctx context.Context, r *request, w *watch) (*http.Request, error) {

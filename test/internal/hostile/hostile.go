@@ -3,6 +3,8 @@
 package hostile
 
 import (
+	"io"
+	"log"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -29,6 +31,7 @@ type Request struct {
 	Query  url.Values
 	Header http.Header
 	Host   string
+	Proto  string // HTTP/1.1 or HTTP/2.0
 }
 
 // An Act answers a request. honest is what the registry would have answered.
@@ -48,10 +51,13 @@ func New(t testing.TB) *Registry {
 	return r
 }
 
-// NewTLS is New with TLS and a certificate that nobody trusts.
+// NewTLS is New with TLS, HTTP/2 and a certificate that nobody trusts but the client of Server.
 func NewTLS(t testing.TB) *Registry {
 	r := &Registry{Store: NewStore()}
-	r.server = httptest.NewTLSServer(r)
+	r.server = httptest.NewUnstartedServer(r)
+	r.server.EnableHTTP2 = true
+	r.server.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that fail are what tests want
+	r.server.StartTLS()
 	t.Cleanup(r.close)
 	return r
 }
@@ -104,7 +110,7 @@ func Number(n int) func(*http.Request) bool {
 // ServeHTTP implements http.Handler.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	r.mu.Lock()
-	r.log = append(r.log, Request{q.Method, q.URL.Path, q.URL.Query(), q.Header.Clone(), q.Host})
+	r.log = append(r.log, Request{q.Method, q.URL.Path, q.URL.Query(), q.Header.Clone(), q.Host, q.Proto})
 	var act Act
 	for _, rule := range r.rules {
 		if rule.times != 0 && rule.match(q) {

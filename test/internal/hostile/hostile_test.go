@@ -204,6 +204,53 @@ func TestEachRequest(t *testing.T) {
 	}
 }
 
+// TestHTTP2 breaks each request of a push and a pull once over HTTP/2, whose errors are others.
+func TestHTTP2(t *testing.T) {
+	for _, act := range []hostile.Act{hostile.Drop(false), hostile.Drop(true), hostile.Truncate(7), hostile.TakePart(10)} {
+		for n := range 12 {
+			r := hostile.NewTLS(t)
+			r.On(hostile.Number(n), 0, act)
+			repo := open(t, r.URL(), as(r.Server().Client()))
+			if err := push(t.Context(), repo, ""); err != nil {
+				t.Errorf("request %d: push: %v", n, err)
+			}
+			if err := pull(t.Context(), open(t, r.URL(), as(r.Server().Client())), ""); err != nil {
+				t.Errorf("request %d: pull: %v", n, err)
+			}
+			if q := r.Log()[0]; q.Proto != "HTTP/2.0" {
+				t.Errorf("%s was used", q.Proto)
+			}
+		}
+	}
+}
+
+// TestBetweenRegistries breaks each request of a copy from one registry to another one.
+func TestBetweenRegistries(t *testing.T) {
+	data := bytes.Repeat([]byte("0123456789"), 300_000)
+	copyBlob := func(from, to *hostile.Registry) error {
+		d := from.AddBlob("a/b", data)
+		body, err := open(t, from.URL()).Fetch(t.Context(), d, 0)
+		if err != nil {
+			return err
+		}
+		defer body.Close()
+		return open(t, to.URL()).Push(t.Context(), d, body)
+	}
+	for _, act := range []hostile.Act{hostile.Drop(false), hostile.Drop(true), hostile.TakePart(1_234_567), hostile.Truncate(1_234_567)} {
+		for n := range 4 {
+			from, to := hostile.New(t), hostile.New(t)
+			from.On(hostile.Number(n), 0, act)
+			to.On(hostile.Number(n), 0, act)
+			if err := copyBlob(from, to); err != nil {
+				t.Errorf("request %d: %v", n, err)
+			}
+			if len(to.Visible()) != 1 {
+				t.Errorf("request %d: %v", n, to.Visible())
+			}
+		}
+	}
+}
+
 // TestInterrupted cancels a push during each request: nothing of it is left.
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

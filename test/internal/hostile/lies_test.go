@@ -274,6 +274,16 @@ func TestChunkMinimum(t *testing.T) {
 	}
 }
 
+// TestRedirectedPut: a redirect that would make a GET of a PUT is no success though the GET would be.
+func TestRedirectedPut(t *testing.T) {
+	for _, code := range []int{http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther} {
+		r := hostile.New(t)
+		r.AddManifest("a/b", "old", v1.MediaTypeImageManifest, []byte("{}"))
+		r.On(hostile.Is("PUT", "/manifests/"), 0, hostile.Redirect(code, "/v2/a/b/manifests/old"))
+		has(t, http.StatusText(code), push(t.Context(), open(t, r.URL()), ""), "does not keep the method")
+	}
+}
+
 // TestProxyLimit pushes through what refuses large bodies.
 func TestProxyLimit(t *testing.T) {
 	data := make([]byte, 70<<20)
