@@ -24,7 +24,7 @@ type command struct {
 	setup func(*getopt.Set) func() error
 }
 
-func commands() []command { return []command{registryCommand, versionCommand} }
+func commands() []command { return []command{registryCommand, gcCommand, versionCommand} }
 
 var versionCommand = command{
 	name:    "version",

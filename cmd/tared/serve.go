@@ -61,7 +61,11 @@ func serve(c *config.Config, again func() (*config.Config, error)) (err error) {
 		return err
 	}
 	go x.reload(stop, again)
-	return listen.Serve(stop, l, handler, x.times(x.watch.End))
+	collected := x.collectBehind(stop)
+	err = listen.Serve(stop, l, handler, x.times(x.watch.End))
+	cancel()
+	<-collected
+	return err
 }
 
 func (x *registry) times(ending func()) listen.Options {

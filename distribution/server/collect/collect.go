@@ -49,10 +49,10 @@ const (
 
 // Freed is one thing that was freed, or with DryRun would be.
 type Freed struct {
-	Kind       Kind
-	Repository string // empty for Blob
-	Name       string // tag, digest, or id of an upload
-	Bytes      int64  // that the storage has more afterwards: 0 for Tag and Link
+	Kind       Kind   `json:"kind"`
+	Repository string `json:"repository,omitempty"` // none for Blob
+	Name       string `json:"name"`                 // tag, digest, or id of an upload
+	Bytes      int64  `json:"bytes"`                // that the storage has more afterwards: 0 for Tag and Link
 }
 
 // Options is how a collection runs.
@@ -66,9 +66,9 @@ type Options struct {
 
 // Report is what a collection freed, or with DryRun would have freed.
 type Report struct {
-	Repositories int // that were looked at
-	Count        map[Kind]int
-	Bytes        int64
+	Repositories int          `json:"repositories"` // that were looked at
+	Count        map[Kind]int `json:"count"`
+	Bytes        int64        `json:"bytes"`
 }
 
 func (r *Report) add(f Freed, each func(Freed)) {
