@@ -15,6 +15,7 @@ import (
 	"github.com/tare-oci/tare/image/manifest"
 	"github.com/tare-oci/tare/image/reference"
 	"github.com/tare-oci/tare/image/snapshot"
+	"github.com/tare-oci/tare/image/store"
 )
 
 // A Report is where a command that moves images tells what happens. Fields that are nil tell nobody.
@@ -133,11 +134,18 @@ func (e *Engine) chosen(ctx context.Context, text string, p manifest.Platform) (
 		return nil, fmt.Errorf("image %s: %w", text, err)
 	}
 	img := &image{ID: got.Manifest.Config.Digest.String(), Config: got.Config, DiffIDs: got.Config.RootFS.DiffIDs, name: found.name, root: found.root.Digest}
-	for i, d := range got.Manifest.Layers {
-		img.layers = append(img.layers, snapshot.Layer{DiffID: got.Config.RootFS.DiffIDs[i], Digest: d.Digest,
+	img.layers = layersOf(ctx, st, got)
+	return img, nil
+}
+
+// layersOf returns what unpacks the layers of an image in the store, if they are not.
+func layersOf(ctx context.Context, st *store.Store, img *transfer.Image) []snapshot.Layer {
+	layers := []snapshot.Layer{}
+	for i, d := range img.Manifest.Layers {
+		layers = append(layers, snapshot.Layer{DiffID: img.Config.RootFS.DiffIDs[i], Digest: d.Digest,
 			Open: func() (io.ReadCloser, error) { return verified(ctx, st, d) }})
 	}
-	return img, nil
+	return layers
 }
 
 // verified opens a blob whose reader ends only if it is what d says.

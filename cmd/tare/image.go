@@ -12,7 +12,7 @@ func imageCommand() command {
 		sub: []command{
 			named("ls", imagesCommand), named("list", imagesCommand), inspectCommand, historyCommand, pullCommand, pushCommand,
 			copyCommand, tagCommand, named("rm", rmiCommand), named("remove", rmiCommand), pruneCommand,
-			saveCommand, loadCommand, whyCommand, fsckCommand, mountCommand, umountCommand, named("unmount", umountCommand), tagsCommand,
+			saveCommand, loadCommand, importCommand, convertCommand, diffCommand, whyCommand, fsckCommand, mountCommand, umountCommand, named("unmount", umountCommand), tagsCommand,
 		},
 	}
 }

@@ -42,6 +42,7 @@ func commands() []command {
 		runCommand, psCommand, rmCommand,
 		pullCommand, pushCommand, copyCommand, saveCommand, loadCommand,
 		imagesCommand, inspectCommand, historyCommand, tagCommand, rmiCommand, pruneCommand, whyCommand, fsckCommand,
+		commitCommand, exportCommand, importCommand, convertCommand, diffCommand,
 		mountCommand, umountCommand, loginCommand, logoutCommand, searchCommand,
 		imageCommand(), completionCommand, completeCommand(), versionCommand,
 	}

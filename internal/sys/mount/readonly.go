@@ -39,7 +39,7 @@ func ReadOnly(lower []string, target string, userXattr bool) error {
 		defer f.Close()
 		names = append(names, "/proc/self/fd/"+strconv.Itoa(int(f.Fd())))
 	}
-	data := "lowerdir=" + strings.Join(names, ":")
+	data := "index=off,lowerdir=" + strings.Join(names, ":") // an index would refuse what another mount writes to
 	if userXattr {
 		data += ",userxattr"
 	}
