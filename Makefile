@@ -64,9 +64,10 @@ test-vm: build ## the suites in virtual machines, one per kernel
 	@scripts/deps.sh auto
 	@TARE_VM=1 $(GO) test -json -count=1 -timeout 60m ./test/vm/... 2>&1 | $(SUMMARY)
 
-bench: build ## measure against runc and crun, write docs/benchmarks.md (root, a quiet machine)
+bench: build ## measure against the peers, write docs/benchmarks.md (root, a quiet machine)
 	@scripts/deps.sh auto
 	@$(GO) run ./test/bench -n $(ROUNDS) -o docs/benchmarks.md
+	@$(GO) run ./test/bench/images -o docs/benchmarks.md
 
 fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$($(GO) list $(PKGS)); do \
