@@ -11,6 +11,32 @@ import (
 	"github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// secure says that the registry has TLS, by a certificate that SSL_CERT_FILE vouches for, and wants credentials, which are in
+// Docker's config.json.
+var secure bool
+
+// plain returns the options that a client needs for a registry without TLS.
+func plain(options ...string) []string {
+	if secure {
+		return nil
+	}
+	return options
+}
+
+// cmd puts a command line together from words and lists of words.
+func cmd(parts ...any) []string {
+	var argv []string
+	for _, p := range parts {
+		switch p := p.(type) {
+		case string:
+			argv = append(argv, p)
+		case []string:
+			argv = append(argv, p...)
+		}
+	}
+	return argv
+}
+
 // client is one of the programs that talk to registries.
 type client struct {
 	name  string
@@ -49,10 +75,10 @@ func clients() []client {
 			})},
 		{name: "skopeo", needs: []string{"skopeo"}, index: true,
 			push: func(t *testing.T, layout, name, ref string) error {
-				return run("skopeo", "copy", "-q", "--all", "--preserve-digests", "--dest-tls-verify=false", "oci:"+layout+":"+name, "docker://"+ref)
+				return run(cmd("skopeo", "copy", "-q", "--all", "--preserve-digests", plain("--dest-tls-verify=false"), "oci:"+layout+":"+name, "docker://"+ref)...)
 			},
 			pull: layoutPull(func(ref, dir string) []string {
-				return []string{"skopeo", "copy", "-q", "--all", "--preserve-digests", "--src-tls-verify=false", "docker://" + ref, "oci:" + dir + ":1"}
+				return cmd("skopeo", "copy", "-q", "--all", "--preserve-digests", plain("--src-tls-verify=false"), "docker://"+ref, "oci:"+dir+":1")
 			})},
 		{name: "crane", needs: []string{"crane"},
 			push: func(t *testing.T, layout, name, ref string) error {
@@ -61,24 +87,24 @@ func clients() []client {
 				if err := run("skopeo", "copy", "-q", "--all", "--preserve-digests", "oci:"+layout+":"+name, "oci:"+dir+":1"); err != nil {
 					return err
 				}
-				return run("crane", "push", "--insecure", dir, ref)
+				return run(cmd("crane", "push", plain("--insecure"), dir, ref)...)
 			},
 			pull: layoutPull(func(ref, dir string) []string {
-				return []string{"crane", "pull", "--insecure", "--format", "oci", ref, dir}
+				return cmd("crane", "pull", plain("--insecure"), "--format", "oci", ref, dir)
 			})},
 		{name: "regctl", needs: []string{"regctl"}, index: true,
 			push: func(t *testing.T, layout, name, ref string) error {
-				return run("regctl", "--host", "reg="+host(ref)+",tls=disabled", "image", "copy", "ocidir://"+layout+":"+name, ref)
+				return run(cmd("regctl", plain("--host", "reg="+host(ref)+",tls=disabled"), "image", "copy", "ocidir://"+layout+":"+name, ref)...)
 			},
 			pull: layoutPull(func(ref, dir string) []string {
-				return []string{"regctl", "--host", "reg=" + host(ref) + ",tls=disabled", "image", "copy", ref, "ocidir://" + dir + ":1"}
+				return cmd("regctl", plain("--host", "reg="+host(ref)+",tls=disabled"), "image", "copy", ref, "ocidir://"+dir+":1")
 			})},
 		{name: "oras", needs: []string{"oras"}, index: true,
 			push: func(t *testing.T, layout, name, ref string) error {
-				return run("oras", "cp", "--from-oci-layout", "--to-plain-http", layout+":"+name, ref)
+				return run(cmd("oras", "cp", "--from-oci-layout", plain("--to-plain-http"), layout+":"+name, ref)...)
 			},
 			pull: layoutPull(func(ref, dir string) []string {
-				return []string{"oras", "cp", "--from-plain-http", "--to-oci-layout", ref, dir + ":1"}
+				return cmd("oras", "cp", plain("--from-plain-http"), "--to-oci-layout", ref, dir+":1")
 			})},
 		podman, containerd,
 	}
@@ -94,7 +120,7 @@ var podman = client{name: "podman", needs: []string{"podman"},
 	pull: func(t *testing.T, ref string, d v1.Descriptor) {
 		p := podmanArgs()
 		defer run(append(p, "rmi", "-f", ref)...)
-		do(t, append(p, "pull", "-q", "--tls-verify=false", ref)...)
+		do(t, cmd(p, "pull", "-q", plain("--tls-verify=false"), ref)...)
 		out := do(t, append(p, "image", "inspect", "--format", "{{.Digest}}", ref)...)
 		if strings.TrimSpace(out) != d.Digest.String() {
 			t.Errorf("podman has %s, want %s", out, d.Digest)
@@ -117,17 +143,25 @@ var containerd = client{name: "ctr", needs: []string{"ctr", "containerd"},
 			return err
 		}
 		defer run(append(c, "images", "rm", ref)...)
-		return run(append(c, "images", "push", "--plain-http", ref)...)
+		return run(cmd(c, "images", "push", ctrAccess(), ref)...)
 	},
 	pull: func(t *testing.T, ref string, d v1.Descriptor) {
 		c := ctr(t)
 		defer run(append(c, "images", "rm", "--sync", ref)...)
-		do(t, append(c, "images", "pull", "--plain-http", "--snapshotter", "native", ref)...)
+		do(t, cmd(c, "images", "pull", ctrAccess(), "--snapshotter", "native", ref)...)
 		out := do(t, append(c, "images", "ls", "name=="+ref)...)
 		if found := digestText.FindString(out); found != d.Digest.String() {
 			t.Errorf("containerd has %s, want %s\n%s", found, d.Digest, out)
 		}
 	}}
+
+// ctrAccess is how ctr, which reads no configuration of Docker's, gets at the registry.
+func ctrAccess() []string {
+	if secure {
+		return []string{"--user", user + ":" + password}
+	}
+	return []string{"--plain-http"}
+}
 
 // ctr starts a containerd of the suite's own, once.
 func ctr(t *testing.T) []string {

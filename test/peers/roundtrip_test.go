@@ -64,7 +64,7 @@ func podmanPush(t *testing.T, f fixture, ref string) {
 	id := strings.TrimSpace(do(t, append(p, "images", "-q", "--no-trunc")...))
 	id, _, _ = strings.Cut(id, "\n")
 	defer run(append(p, "rmi", "-f", id)...)
-	do(t, append(p, "push", "-q", "--tls-verify=false", id, ref)...)
+	do(t, cmd(p, "push", "-q", plain("--tls-verify=false"), id, ref)...)
 	address, rest, _ := strings.Cut(ref, "/")
 	repository, tag, _ := strings.Cut(rest, ":")
 	want := manifestDigest(t, address, repository, tag)
