@@ -187,5 +187,8 @@ func TestLayoutsOfOthers(t *testing.T) {
 	}
 	do(t, "umoci", "repack", "--image", dir+":y", bundle)
 	root := filepath.Join(t.TempDir(), "root")
-	do(t, "tare", "load", "--root", root, "--input", "oci:"+dir+":y")
+	do(t, "tare", "copy", "--root", root, "oci:"+dir+":y", "store:localhost/umoci:y")
+	if out := do(t, "tare", "run", "--root", root, "--rm", "localhost/umoci:y", "/bin/busybox", "cat", "/etc/new"); out != "new" {
+		t.Errorf("the file that umoci added is %q", out)
+	}
 }
