@@ -128,6 +128,7 @@ type Config struct {
 
 	mu    sync.Mutex
 	pools map[string]*http.Transport
+	tls   map[string]bool // registries on this machine: whether they speak TLS
 }
 
 // Load reads the files. Of hosts' directories it reads nothing yet: their names are looked up when they are needed.
@@ -135,7 +136,7 @@ func Load(o Options) (*Config, error) {
 	if o.Getenv == nil {
 		o.Getenv = os.Getenv
 	}
-	c := &Config{options: o, own: map[string]section{}, pools: map[string]*http.Transport{}, proxy: proxies(o.Getenv)}
+	c := &Config{options: o, own: map[string]section{}, pools: map[string]*http.Transport{}, tls: map[string]bool{}, proxy: proxies(o.Getenv)}
 	for _, f := range o.Files {
 		if err := c.readOwn(f); err != nil {
 			return nil, err
@@ -251,8 +252,8 @@ func (c *Config) endpoint(n reference.Name, p place) (Endpoint, error) {
 		return Endpoint{}, err
 	}
 	p.tls = p.tls.merge(files)
-	if p.plain && p.source == "default" && !decided && !files.empty() {
-		p.plain = false // a certificate for it says that it speaks TLS
+	if p.plain && p.source == "default" && !decided {
+		p.plain = files.empty() && !c.speaksTLS(p.host) // a certificate for it says that it speaks TLS
 	}
 	scheme := "https"
 	if p.plain {
