@@ -73,6 +73,15 @@ func secureRegistry(t *testing.T, tokens bool) string {
 	}
 	serve(t, address, filepath.Join(binDir, "tared"), "registry", "--config", filepath.Join(dir, "config.toml"))
 	t.Setenv("SSL_CERT_FILE", cert)
+	// ctr speaks plain http to this machine unless a file says otherwise.
+	hosts := filepath.Join(os.Getenv("DOCKER_CONFIG"), "hosts", address)
+	if err := os.MkdirAll(hosts, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	text := fmt.Sprintf("server = \"https://%[1]s\"\n[host.\"https://%[1]s\"]\ncapabilities = [\"pull\", \"resolve\", \"push\"]\n", address)
+	if err := os.WriteFile(filepath.Join(hosts, "hosts.toml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	pool := x509.NewCertPool()
 	data, err := os.ReadFile(cert)
 	if err != nil || !pool.AppendCertsFromPEM(data) {
@@ -113,7 +122,7 @@ func TestLogins(t *testing.T) {
 					t.Errorf("%s pushes without credentials", c.name)
 				}
 			}
-			login(t, address, "wrong", false)
+			login(t, address, "not-that-one", false)
 			login(t, address, password, true)
 			for _, c := range clients() {
 				t.Run(c.name, func(t *testing.T) {

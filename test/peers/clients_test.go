@@ -158,7 +158,7 @@ var containerd = client{name: "ctr", needs: []string{"ctr", "containerd"},
 // ctrAccess is how ctr, which reads no configuration of Docker's, gets at the registry.
 func ctrAccess() []string {
 	if secure {
-		return []string{"--user", user + ":" + password}
+		return []string{"--user", user + ":" + password, "--hosts-dir", filepath.Join(os.Getenv("DOCKER_CONFIG"), "hosts")}
 	}
 	return []string{"--plain-http"}
 }
