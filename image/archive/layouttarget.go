@@ -78,17 +78,22 @@ func (t *layoutTarget) Exists(_ context.Context, d v1.Descriptor) (bool, error) 
 	return t.has(blobPath(d.Digest), d.Size)
 }
 
+// Push gives what has a subject an entry without a name in index.json, by which readers find it.
 func (t *layoutTarget) Push(ctx context.Context, d v1.Descriptor, r io.Reader) error {
 	if err := reference.CheckVerifiable(d.Digest); err != nil {
 		return fmt.Errorf("write blob: %w", err)
 	}
 	name := blobPath(d.Digest)
+	kept := keepDocument(d, r)
 	err := t.root.MkdirAll(path.Dir(name), 0o755)
 	if err == nil {
-		err = t.push(ctx, name, d, r)
+		err = t.push(ctx, name, d, kept)
 	}
 	if err != nil {
 		return fmt.Errorf("write blob %s: %w", d.Digest, err)
+	}
+	if about := kept.referrer(d); about != nil {
+		return t.enter(ctx, about.Descriptor, "")
 	}
 	return nil
 }
@@ -101,6 +106,11 @@ func (t *layoutTarget) Tag(ctx context.Context, d v1.Descriptor, ref string) err
 	if err := checkTagged(ctx, t, d); err != nil {
 		return fmt.Errorf("name %s: %w", d.Digest, err)
 	}
+	return t.enter(ctx, d, ref)
+}
+
+// enter gives d an entry in index.json.
+func (t *layoutTarget) enter(ctx context.Context, d v1.Descriptor, ref string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	lock, err := t.lock(ctx)
@@ -150,8 +160,8 @@ func (t *layoutTarget) lock(ctx context.Context) (*os.File, error) {
 	}
 }
 
-// tagIndex returns the index raw with an entry for d of the name ref, which no other entry has then; without a name, d has one
-// entry without one.
+// tagIndex returns the index raw with an entry for d of the name ref, which no other entry has then. An entry of d without a name
+// gives way to one with a name.
 func tagIndex(raw []byte, d v1.Descriptor, ref string) ([]byte, error) {
 	idx, err := rawjson.Parse(raw)
 	if err != nil {
@@ -168,7 +178,7 @@ func tagIndex(raw []byte, d v1.Descriptor, ref string) ([]byte, error) {
 			return nil, fmt.Errorf("decode JSON: %w", err)
 		}
 		name := e.Annotations[v1.AnnotationRefName]
-		if name != ref || name == "" && e.Digest != d.Digest {
+		if name != "" && name != ref || name == "" && e.Digest != d.Digest {
 			entries = append(entries, entry)
 		}
 	}

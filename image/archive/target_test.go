@@ -543,3 +543,55 @@ func TestWriteToPipe(t *testing.T) {
 		t.Errorf("the pipe became %v, %v", info, err)
 	}
 }
+
+// TestReferrers keeps what refers to an image findable in layouts.
+func TestReferrers(t *testing.T) {
+	ctx := context.Background()
+	f := imagetest.Layout(t, sample(t, "x:1"))
+	src := open(t, "oci:"+f.WriteDir(t))
+	image, err := src.Resolve(ctx, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject := v1.Descriptor{MediaType: image.MediaType, Digest: image.Digest, Size: image.Size}
+	blob := f.Add("application/vnd.oci.empty.v1+json", []byte("{}"))
+	raw := imagetest.JSON(t, map[string]any{"schemaVersion": 2, "mediaType": v1.MediaTypeImageManifest, "artifactType": "a/signature",
+		"config": blob, "layers": []v1.Descriptor{blob}, "subject": subject, "annotations": map[string]string{"k": "v"}})
+	about := f.Add(v1.MediaTypeImageManifest, raw)
+	dir := t.TempDir()
+	for _, form := range []string{"oci:" + dir + "/o:x:1", "oci-archive:" + dir + "/oa:x:1", "dir:" + dir + "/d"} {
+		dst, err := Create(parse(t, form), CreateOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		move(t, src, dst, image)
+		for range 2 {
+			if err := dst.Push(ctx, blob, strings.NewReader("{}")); err != nil {
+				t.Error(err)
+			}
+			if err := dst.Push(ctx, about, bytes.NewReader(raw)); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := dst.Tag(ctx, image, ""); err != nil {
+			t.Error(err)
+		}
+		if err := dst.Close(); err != nil {
+			t.Fatal(err)
+		}
+		form = strings.TrimSuffix(form, ":x:1")
+		a := open(t, form)
+		if d, err := a.Resolve(ctx, ""); err != nil || d.Digest != image.Digest {
+			t.Errorf("%s: the only image is %+v, %v", form, d, err)
+		}
+		for artifactType, want := range map[string]int{"": 1, "a/signature": 1, "a/other": 0} {
+			if strings.HasPrefix(form, "dir:") {
+				want = 0
+			}
+			found, err := a.Referrers(ctx, image, artifactType)
+			if err != nil || len(found) != want || want > 0 && (found[0].Digest != about.Digest || found[0].ArtifactType != "a/signature" || found[0].Annotations["k"] != "v") {
+				t.Errorf("%s: of type %q %+v, %v", form, artifactType, found, err)
+			}
+		}
+	}
+}

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -31,6 +33,7 @@ type tarTarget struct {
 	end    int64 // of what is reserved in spool
 	blobs  map[digest.Digest]region
 	tagged []taggedContent
+	about  []v1.Descriptor // what has a subject
 	closed bool
 }
 
@@ -81,7 +84,8 @@ func (t *tarTarget) Push(ctx context.Context, d v1.Descriptor, r io.Reader) erro
 	if _, ok := t.find(d); ok {
 		return nil
 	}
-	checked, err := content.Verify(contextReader{ctx, r}, d)
+	kept := keepDocument(d, r)
+	checked, err := content.Verify(contextReader{ctx, kept}, d)
 	if err != nil {
 		return fmt.Errorf("write blob: %w", err)
 	}
@@ -98,6 +102,9 @@ func (t *tarTarget) Push(ctx context.Context, d v1.Descriptor, r io.Reader) erro
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.blobs[d.Digest] = at
+	if about := kept.referrer(d); about != nil {
+		t.about = append(t.about, about.Descriptor)
+	}
 	return nil
 }
 
@@ -212,6 +219,11 @@ func (t *tarTarget) fillLayout(s *saver) error {
 			annotations = map[string]string{v1.AnnotationRefName: tag.name}
 		}
 		s.entry(tag.d, annotations)
+		t.about = slices.DeleteFunc(t.about, func(d v1.Descriptor) bool { return d.Digest == tag.d.Digest })
+	}
+	slices.SortFunc(t.about, func(a, b v1.Descriptor) int { return strings.Compare(a.Digest.String(), b.Digest.String()) })
+	for _, d := range t.about {
+		s.entry(d, nil)
 	}
 	for d, at := range t.blobs {
 		s.members.blob(t, v1.Descriptor{MediaType: "application/octet-stream", Digest: d, Size: at.size})
