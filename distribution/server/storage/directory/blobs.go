@@ -96,7 +96,7 @@ func (d *Dir) TouchBlob(ctx context.Context, repo string, blob digest.Digest) (s
 }
 
 func touch(file string) error {
-	t := now()
+	t := time.Now()
 	return os.Chtimes(file, t, t)
 }
 

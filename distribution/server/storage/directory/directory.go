@@ -26,7 +26,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	// The hash functions that go-digest finds by crypto.Hash have to be linked.
 	_ "crypto/sha256"
@@ -282,9 +281,6 @@ func syncDir(dir string) error {
 	defer f.Close()
 	return f.Sync()
 }
-
-// now is the time for a file's last use, cut to what file systems keep.
-func now() time.Time { return time.Now().Round(0).Truncate(time.Microsecond) }
 
 // fault says what the storage could not do. A disk that is full is told apart: it is not the program's fault.
 func fault(verb string, err error) error {
