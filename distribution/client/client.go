@@ -169,7 +169,7 @@ func (c *Client) Repository(name string) (*Repository, error) {
 // Ping asks whether the endpoint has the registry API and whether the credentials, if any, are good: as login does. The error
 // wraps an *Error with status 401 if they are not.
 func (c *Client) Ping(ctx context.Context) error {
-	resp, err := c.send(ctx, &request{op: "ask registry " + c.origin.Host(), method: http.MethodGet, url: c.url("/v2/")})
+	resp, err := c.send(ctx, &request{op: "ask registry " + c.origin.Host(), method: http.MethodGet, url: c.url("/v2/"), login: true})
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ type Error struct {
 	Errors protocol.Errors // what the registry says; may be empty
 	Text   string          // the beginning of an answer that is no error document; printable, one line, may be empty
 	Host   string          // of the registry
+	Hint   string          // what usually helps; may be empty
 }
 
 func (e *Error) Error() string {
@@ -35,15 +36,27 @@ func (e *Error) Error() string {
 	if e.Text != "" {
 		b.WriteString(": " + e.Text)
 	}
-	switch e.Status {
-	case http.StatusUnauthorized:
-		b.WriteString(" (run \"tare login " + e.Host + "\")")
-	case http.StatusForbidden:
-		b.WriteString(" (the account may not do this; \"tare login " + e.Host + "\" changes it)")
-	case http.StatusTooManyRequests:
-		b.WriteString(" (wait, or log in for a higher limit)")
+	if e.Hint != "" {
+		b.WriteString(" (" + e.Hint + ")")
 	}
 	return b.String()
+}
+
+// hint says what usually helps against a status.
+func hint(status int, host string, login bool) string {
+	switch {
+	case login && status == http.StatusUnauthorized:
+		return "user name or password is wrong"
+	case login && status == http.StatusNotFound:
+		return "there is no registry at this address, or one that speaks only version 1 of the API"
+	case status == http.StatusUnauthorized:
+		return "run \"tare login " + host + "\"; or there is no such repository"
+	case status == http.StatusForbidden:
+		return "the account may not do this; \"tare login " + host + "\" changes it"
+	case status == http.StatusTooManyRequests:
+		return "wait, or log in for a higher limit"
+	}
+	return ""
 }
 
 // Is makes errors.Is(err, content.ErrNotFound) true for what is not there.
@@ -54,10 +67,10 @@ func (e *Error) Is(target error) bool {
 	return e.Status == http.StatusNotFound || e.Status == http.StatusGone
 }
 
-// newError reads the error document of a response, and closes its body.
-func newError(op string, resp *http.Response, host string) *Error {
+// newError reads the error document of a response to r, and closes its body.
+func newError(r *request, resp *http.Response, host string) *Error {
 	defer resp.Body.Close()
-	e := &Error{Op: op, Status: resp.StatusCode, Host: host}
+	e := &Error{Op: r.op, Status: resp.StatusCode, Host: host, Hint: hint(resp.StatusCode, host, r.login)}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, protocol.MaxErrorBody))
 	if err != nil && len(body) == 0 {
 		return e

@@ -31,6 +31,7 @@ type request struct {
 	accept []int        // statuses that are no error; nil: every 2xx
 	scopes []auth.Scope // for tokens
 	once   bool         // the caller tries again itself
+	login  bool         // it asks whether there is a registry that knows the user
 }
 
 // errStalled is why a transfer was given up.
@@ -95,7 +96,7 @@ func (c *Client) try(ctx context.Context, r *request) (*http.Response, error) {
 	if ok {
 		return resp, nil
 	}
-	answer := newError(r.op, resp, c.origin.Host())
+	answer := newError(r, resp, c.origin.Host())
 	if after, ok := retryAfter(resp.Header, time.Now()); ok && retryable(resp.StatusCode) {
 		return nil, &delayed{answer, after}
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -233,6 +234,10 @@ func (u *upload) moved(resp *http.Response) error {
 		}
 		return &refusal{fmt.Errorf("the registry's Location: %w", err)}
 	}
+	// A registry behind a proxy that ends TLS often does not know that it is spoken to with TLS.
+	if from := resp.Request.URL; from.Scheme == "https" && to.Scheme == "http" && to.Hostname() == from.Hostname() && (to.Port() == "" || to.Port() == from.Port()) {
+		to.Scheme, to.Host = from.Scheme, from.Host
+	}
 	if err := u.r.c.checkElsewhere(resp.Request.URL, to); err != nil {
 		return err
 	}
@@ -262,7 +267,7 @@ func (u *upload) step(ctx context.Context) (done bool, err error) {
 		return false, fmt.Errorf("%s: %w", req.op, err)
 	}
 	u.offset = span.Last + 1
-	if err := u.received(resp, span.First); err != nil {
+	if err := u.received(resp, span.First); err != nil && !errors.Is(err, errNoRange) {
 		return false, err
 	}
 	if u.offset == span.First {
@@ -271,15 +276,14 @@ func (u *upload) step(ctx context.Context) (done bool, err error) {
 	return false, nil
 }
 
-// received reads how much the registry has of what was sent (up to offset), if the answer says so. from is what it had before.
+// errNoRange says that an answer does not tell how much of an upload is there. One to a chunk means that all of it is.
+var errNoRange = errors.New("the registry does not say what it has of an upload")
+
+// received reads how much the registry has of what was sent (up to offset). from is what it had before.
 func (u *upload) received(resp *http.Response, from int64) error {
-	text := resp.Header.Get("Range")
-	if text == "" {
-		return nil
-	}
-	got, err := protocol.ParseUploadRange(text)
+	got, err := protocol.ParseUploadRange(strings.TrimPrefix(resp.Header.Get("Range"), "bytes="))
 	if err != nil {
-		return &refusal{err}
+		return fmt.Errorf("%w: %w", errNoRange, err)
 	}
 	end := got.Last + 1
 	if end == 1 && u.offset != 1 { // "0-0" is what registries send for nothing, too
@@ -308,9 +312,6 @@ func (u *upload) progress(ctx context.Context) error {
 		return err
 	}
 	u.offset = u.p.want.Size
-	if resp.Header.Get("Range") == "" {
-		u.offset = 0
-	}
 	return u.received(resp, 0)
 }
 

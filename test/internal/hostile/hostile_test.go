@@ -204,6 +204,35 @@ func TestEachRequest(t *testing.T) {
 	}
 }
 
+// TestEachRequestLoggedIn answers 401 to every request in turn: a client that has a credential or gets a token goes on.
+func TestEachRequestLoggedIn(t *testing.T) {
+	for _, scheme := range []string{"Basic", "Bearer"} {
+		ask := func(w http.ResponseWriter, q *http.Request, honest http.Handler) {
+			hostile.Status(http.StatusUnauthorized, "WWW-Authenticate", scheme+` realm="http://`+q.Host+`/token",service="s"`)(w, q, honest)
+		}
+		tokens := 0
+		hostile.EachRequest(t, func(r *hostile.Registry) {
+			r.On(hostile.Is("GET", "/token"), 0, func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+				tokens++
+				fmt.Fprintf(w, `{"token":"t%d"}`, tokens)
+			})
+		}, ask, func(r *hostile.Registry) error {
+			h := login(t, r.URL(), nil)
+			if err := push(t.Context(), open(t, r.URL(), as(h)), ""); err != nil {
+				return err
+			}
+			return pull(t.Context(), open(t, r.URL(), as(h)), "")
+		}, func(r *hostile.Registry, n int, err error) {
+			if err != nil || r.Uploads() > 0 {
+				t.Errorf("%s, request %d: %v, %d uploads are left", scheme, n, err, r.Uploads())
+			}
+			if len(r.Credentials()) == 0 {
+				t.Errorf("%s, request %d: no credential was sent, so the test shows nothing", scheme, n)
+			}
+		})
+	}
+}
+
 // TestHTTP2 breaks each request of a push and a pull once over HTTP/2, whose errors are others.
 func TestHTTP2(t *testing.T) {
 	for _, act := range []hostile.Act{hostile.Drop(false), hostile.Drop(true), hostile.Truncate(7), hostile.TakePart(10)} {
