@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,18 +10,39 @@ import (
 	"time"
 
 	"github.com/tare-oci/tare/distribution/server/config"
+	"github.com/tare-oci/tare/distribution/server/proxy"
 	"github.com/tare-oci/tare/distribution/server/s3"
 	"github.com/tare-oci/tare/distribution/server/storage"
 	"github.com/tare-oci/tare/distribution/server/storage/directory"
 )
 
-// openStorage opens where the registry keeps things.
+// openStorage opens where the registry keeps things, and before that what fetches from other registries.
 func openStorage(c *config.Config) (storage.Storage, func() error, error) {
+	store, done, err := openKept(c)
+	if err != nil || len(c.Proxies) == 0 {
+		return store, done, err
+	}
+	o := proxy.Options{Local: store, Temp: filepath.Join(tempDir(c), "fetches"), MaxBlob: int64(c.Limits.Blob), Warn: complain}
+	for _, p := range c.Proxies {
+		o.Upstreams = append(o.Upstreams, proxy.Upstream{Address: p.Upstream, Namespace: p.Namespace, Username: p.Username, Password: p.Password.Reveal(), CA: p.CA, TTL: time.Duration(p.TTL)})
+	}
+	cache, err := proxy.New(o)
+	if err != nil {
+		return nil, nil, errors.Join(err, done())
+	}
+	return cache, func() error { cache.Close(); return done() }, nil
+}
+
+// tempDir is where parts of blobs are on their way. A directory of the storage has only what the storage put there.
+func tempDir(c *config.Config) string { return c.Root + ".tmp" }
+
+// openKept opens a directory or a bucket.
+func openKept(c *config.Config) (storage.Storage, func() error, error) {
 	if c.S3.Bucket != "" {
 		ctx, cancel := context.WithTimeout(context.Background(), openFor)
 		defer cancel()
 		store, err := s3.Open(ctx, s3.Options{Endpoint: c.S3.Endpoint, Bucket: c.S3.Bucket, Prefix: c.S3.Prefix, Region: c.S3.Region, AccessKey: c.S3.AccessKey.Reveal(),
-			SecretKey: c.S3.SecretKey.Reveal(), Temp: filepath.Join(c.Root, "parts"), Expiry: time.Duration(c.S3.Expiry)})
+			SecretKey: c.S3.SecretKey.Reveal(), Temp: filepath.Join(tempDir(c), "parts"), Expiry: time.Duration(c.S3.Expiry)})
 		if err != nil {
 			return nil, nil, err
 		}

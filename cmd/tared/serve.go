@@ -18,6 +18,7 @@ import (
 	"github.com/tare-oci/tare/distribution/server/config"
 	"github.com/tare-oci/tare/distribution/server/listen"
 	"github.com/tare-oci/tare/distribution/server/observe"
+	"github.com/tare-oci/tare/distribution/server/proxy"
 	"github.com/tare-oci/tare/distribution/server/storage"
 	"github.com/tare-oci/tare/distribution/server/web"
 )
@@ -87,7 +88,7 @@ func (x *registry) handler() (http.Handler, error) {
 		return nil, err
 	}
 	fault := func(r *http.Request, err error) { complain(fmt.Errorf("%s %s: %w", r.Method, r.URL.Path, err)) }
-	opts := server.Options{Storage: x.storage, ReadOnly: c.ReadOnly, NoDelete: !c.Delete, MaxManifest: int64(c.Limits.Manifest), MaxBlob: int64(c.Limits.Blob),
+	opts := server.Options{Storage: x.storage, ReadOnly: c.ReadOnly || len(c.Proxies) > 0, NoDelete: !c.Delete, MaxManifest: int64(c.Limits.Manifest), MaxBlob: int64(c.Limits.Blob),
 		Redirect: c.S3.Redirect, Fault: fault}
 	if x.guard != nil {
 		opts.Authorizer = x.guard
@@ -95,6 +96,9 @@ func (x *registry) handler() (http.Handler, error) {
 	var h http.Handler = x.pages(server.New(opts), fault)
 	if x.guard != nil {
 		h = x.guard.Wrap(h)
+	}
+	if cache, ok := x.storage.(*proxy.Store); ok {
+		h = cache.Wrap(h)
 	}
 	// A page of a stranger must not use the password that a browser remembers, or that a registry on loopback needs none.
 	return x.watch.Wrap(http.NewCrossOriginProtection().Handler(h)), nil
