@@ -105,13 +105,26 @@ func policy(c *config.Config) collect.Policy {
 	return p
 }
 
+// uploadsEvery is how often uploads that stand still are dropped by a registry that collects no other garbage by itself.
+const uploadsEvery = time.Hour
+
 // collectBehind collects garbage at the configured interval until stop is done, and closes the returned channel then.
+// Unfinished uploads are dropped in any case: clients that die leave them to the registry.
 func (x *registry) collectBehind(stop context.Context) <-chan struct{} {
 	ended := make(chan struct{})
-	interval := time.Duration(x.config.GC.Interval)
-	if interval <= 0 || x.config.ReadOnly {
+	if x.config.ReadOnly {
 		close(ended)
 		return ended
+	}
+	interval := time.Duration(x.config.GC.Interval)
+	run := func() (collect.Report, error) {
+		return collect.Run(stop, x.storage, collect.Options{Policy: policy(x.config)})
+	}
+	if interval <= 0 {
+		interval = uploadsEvery
+		run = func() (collect.Report, error) {
+			return collect.Uploads(stop, x.storage, time.Duration(x.config.GC.Uploads))
+		}
 	}
 	go func() {
 		defer close(ended)
@@ -123,7 +136,7 @@ func (x *registry) collectBehind(stop context.Context) <-chan struct{} {
 				return
 			case <-tick.C:
 			}
-			report, err := collect.Run(stop, x.storage, collect.Options{Policy: policy(x.config)})
+			report, err := run()
 			if err != nil && stop.Err() == nil {
 				complain(fmt.Errorf("collect garbage: %w", err))
 			}

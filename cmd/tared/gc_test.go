@@ -45,6 +45,6 @@ func TestCollectBehind(t *testing.T) {
 	}
 	cancel()
 	<-ended
-	c.GC.Interval = 0
+	c.GC.Interval, c.ReadOnly = 0, true
 	<-x.collectBehind(t.Context())
 }

@@ -115,6 +115,13 @@ func Run(ctx context.Context, s storage.Storage, opts Options) (Report, error) {
 	return c.report, errors.Join(errs...)
 }
 
+// Uploads drops the uploads that stood still for longer than age, and does nothing else.
+func Uploads(ctx context.Context, s storage.Storage, age time.Duration) (Report, error) {
+	c := &collection{s: s, now: time.Now(), opts: Options{Policy: Policy{Uploads: age}}, report: Report{Count: map[Kind]int{}}}
+	err := c.uploads(ctx)
+	return c.report, err
+}
+
 type collection struct {
 	s      storage.Storage
 	opts   Options

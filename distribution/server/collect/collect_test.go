@@ -242,7 +242,7 @@ func TestRetentionFrees(t *testing.T) {
 
 func TestUploads(t *testing.T) {
 	w := newWorld(t)
-	ids := make([]string, 2)
+	ids := make([]string, 3)
 	for i := range ids {
 		var err error
 		ids[i], err = w.s.StartUpload(t.Context(), "a", digest.SHA256)
@@ -250,13 +250,20 @@ func TestUploads(t *testing.T) {
 		_, err = w.s.AppendUpload(t.Context(), "a", ids[i], 0, strings.NewReader("12345"))
 		w.ok(err)
 	}
-	dirs, err := filepath.Glob(w.root + "/uploads/*/" + ids[0])
-	w.ok(err)
-	w.age(2*time.Hour, strings.TrimPrefix(dirs[0], w.root+"/"))
+	idle := func(id string) {
+		dirs, err := filepath.Glob(w.root + "/uploads/*/" + id)
+		w.ok(err)
+		w.age(2*time.Hour, strings.TrimPrefix(dirs[0], w.root+"/"))
+	}
+	idle(ids[2])
+	if r, err := Uploads(t.Context(), w.s, time.Hour); err != nil || r.Count[Upload] != 1 || r.Bytes != 5 {
+		t.Errorf("%+v %v", r, err)
+	}
+	idle(ids[0])
 	if freed, r := w.run(Policy{Uploads: time.Hour}); r.Count[Upload] != 1 || r.Bytes != 5 || freed[0] != "upload "+ids[0] {
 		t.Errorf("%+v %v", r, freed)
 	}
-	_, err = w.s.StatUpload(t.Context(), "a", ids[1])
+	_, err := w.s.StatUpload(t.Context(), "a", ids[1])
 	w.ok(err)
 	_, err = w.s.StatUpload(t.Context(), "a", ids[0])
 	if !errors.Is(err, storage.ErrUploadUnknown) {

@@ -156,7 +156,24 @@ func (d *Dir) recover() error {
 			}
 		}
 	}
-	return d.forgetUploads()
+	if err := d.forgetUploads(); err != nil {
+		return err
+	}
+	return d.forgetRepositories()
+}
+
+// forgetRepositories removes repositories that were never finished.
+func (d *Dir) forgetRepositories() error {
+	unlock, err := d.lock("repositories")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	unfinished, err := filepath.Glob(d.path("repositories/.new-*"))
+	for _, dir := range unfinished {
+		err = errors.Join(err, os.RemoveAll(dir))
+	}
+	return err
 }
 
 // recoverBlob syncs a pending blob. One of another boot may have lost its bytes to a power cut.

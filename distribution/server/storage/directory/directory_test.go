@@ -110,6 +110,37 @@ func TestPowerCut(t *testing.T) {
 	}
 }
 
+// TestLeftovers has what processes leave behind that die at the wrong moment.
+func TestLeftovers(t *testing.T) {
+	root := t.TempDir()
+	d := open(t, root)
+	push(t, d, "a", "content")
+	id, err := d.StartUpload(t.Context(), "a", digest.SHA256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := []string{root + "/repositories/.new-1", root + "/repositories/a/tags/.latest.x", root + "/repositories/a/manifests/.y.x", d.uploadDir(id)}
+	if err := errors.Join(os.Mkdir(left[0], 0o700), os.WriteFile(left[1], nil, 0o600), os.WriteFile(left[2], nil, 0o600),
+		os.Remove(left[3]+"/data")); err != nil {
+		t.Fatal(err)
+	}
+	d = open(t, root)
+	if names, _, err := d.ListRepositories(t.Context(), "", 10); err != nil || !slices.Equal(names, []string{"a"}) {
+		t.Errorf("repositories %v %v", names, err)
+	}
+	if err := d.Sweep(t.Context(), "a", func(storage.Contents) (storage.Removal, error) { return storage.Removal{}, nil }); err != nil {
+		t.Error(err)
+	}
+	if err := d.AbortUpload(t.Context(), "a", id); !errors.Is(err, storage.ErrUploadUnknown) {
+		t.Error(err)
+	}
+	for _, path := range left {
+		if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is there: %v", path, err)
+		}
+	}
+}
+
 // TestManifestIsDurable looks that what a manifest refers to is where synced blobs are when the push has returned.
 func TestManifestIsDurable(t *testing.T) {
 	d := open(t, t.TempDir())

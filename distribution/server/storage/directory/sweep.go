@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -23,6 +24,9 @@ func (d *Dir) Sweep(ctx context.Context, name string, decide func(storage.Conten
 		return err
 	}
 	defer unlock()
+	if err := removeTemporary(d.path(repo(name))); err != nil {
+		return fault("clean repository "+name, err)
+	}
 	has, err := d.inventory(ctx, name)
 	if err != nil {
 		return fault("list repository "+name, err)
@@ -49,6 +53,25 @@ func (d *Dir) Sweep(ctx context.Context, name string, decide func(storage.Conten
 		}
 	}
 	return fault("unlink blobs", syncDir(d.path(repo(name)+"/blobs")))
+}
+
+// removeTemporary removes what processes that died were about to write in a repository, whose lock is held.
+func removeTemporary(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			err = os.Remove(dir + "/" + e.Name())
+		} else if e.IsDir() && e.Name() != "blobs" { // where nothing has another name first
+			err = removeTemporary(dir + "/" + e.Name())
+		}
+		if err != nil && !absent(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // inventory lists what a repository has. Its lock is held, but blobs come and go without it.

@@ -261,7 +261,14 @@ func (d *Dir) keep(s *session, repo string, blob digest.Digest) (storage.BlobInf
 
 // AbortUpload implements storage.Uploads.
 func (d *Dir) AbortUpload(_ context.Context, repo, id string) error {
+	if _, _, err := d.readState(repo, id); err != nil {
+		return err
+	}
 	s, err := d.openSession(repo, id)
+	if errors.Is(err, storage.ErrUploadUnknown) {
+		// A process that died had made a blob of the bytes: the rest goes, too.
+		return errors.Join(err, os.RemoveAll(d.uploadDir(id)))
+	}
 	if err != nil {
 		return err
 	}
