@@ -52,7 +52,7 @@ type Limits struct {
 	Entries   int           // entries of a whole list: tags, repositories, referrers; default 100000
 	Pages     int           // pages of a list; default 10000
 	Redirects int           // of one request; default 10
-	Stall     time.Duration // without a byte, while some are expected; default 60 s
+	Stall     time.Duration // in which at least 64 KiB of a longer answer, or something of a request, get through; default 60 s
 	Answer    time.Duration // from the end of a request that changes something to the answer's head; default 10 min
 }
 

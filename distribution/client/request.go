@@ -85,7 +85,7 @@ func (c *Client) try(ctx context.Context, r *request) (*http.Response, error) {
 	}
 	w.stop()
 	c.reached.Store(true)
-	resp.Body = &guarded{ReadCloser: resp.Body, w: w, c: c, ctx: ctx, cancel: cancel}
+	resp.Body = &guarded{ReadCloser: resp.Body, w: w, c: c, ctx: ctx, cancel: cancel, left: c.opt.Limits.Stall}
 	for _, text := range protocol.ParseWarnings(resp.Header) {
 		c.warn(text)
 	}
@@ -235,7 +235,7 @@ func (c *Client) passes(err error) bool {
 	case errors.As(err, &dns):
 		return !dns.IsNotFound && c.reached.Load()
 	case errors.As(err, &op) && op.Op == "dial":
-		return c.reached.Load() || op.Timeout()
+		return c.reached.Load() // else there may be a mirror that is not away
 	}
 	return broken(err)
 }
@@ -280,6 +280,9 @@ func (w *watch) answer(r *request) time.Duration {
 	return w.limits.Answer
 }
 
+// dripUnit is how many bytes have to come within Limits.Stall: who sends one now and then is as bad as who sends none.
+const dripUnit = 64 << 10
+
 // guarded is a body that ends with an error when it stalls. Only the time in Read counts.
 type guarded struct {
 	io.ReadCloser
@@ -287,13 +290,21 @@ type guarded struct {
 	c      *Client
 	ctx    context.Context //nolint:containedctx // of the request that the body belongs to
 	cancel context.CancelCauseFunc
+	left   time.Duration // until dripUnit bytes have to be there
+	bytes  int           // of these
 }
 
 // Read implements io.Reader.
 func (g *guarded) Read(p []byte) (int, error) {
-	g.w.start(g.w.limits.Stall)
+	begin := time.Now()
+	g.w.start(g.left)
 	n, err := g.ReadCloser.Read(p)
 	g.w.stop()
+	if g.bytes += n; g.bytes >= dripUnit {
+		g.bytes, g.left = 0, g.w.limits.Stall
+	} else {
+		g.left -= time.Since(begin)
+	}
 	if err != nil && err != io.EOF && errors.Is(context.Cause(g.ctx), errStalled) {
 		err = g.c.stalled()
 	}

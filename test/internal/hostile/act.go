@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strconv"
+	"time"
 )
 
 // Status answers with a status and headers, pairs of name and value, and an error document.
@@ -119,6 +120,23 @@ func Stall(n int) Act {
 		send(w, ask(w, r, honest), n)
 		<-r.Context().Done()
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// Drip answers honestly, one byte at a time, with pauses.
+func Drip(pause time.Duration) Act {
+	return func(w http.ResponseWriter, r *http.Request, honest http.Handler) {
+		rec := ask(w, r, honest)
+		w.WriteHeader(rec.Code)
+		for _, b := range rec.Body.Bytes() {
+			w.Write([]byte{b})
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(pause):
+			}
+		}
 	}
 }
 

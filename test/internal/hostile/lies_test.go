@@ -102,6 +102,7 @@ func TestBlobLies(t *testing.T) {
 		{"stalled", 0, 1, hostile.Stall(300_001), ""},
 		{"silent", 0, 1, hostile.Silence(), ""},
 		{"stalled for ever", 0, 0, hostile.Stall(0), "transfer stalled"},
+		{"a byte now and then", 0, 0, hostile.Drip(20 * time.Millisecond), "transfer stalled"},
 		{"no length", 0, 0, hostile.Header("Content-Length", ""), ""},
 		{"too short", 0, 0, hostile.Body(data[:half]), "has 500000 bytes, expected are 1000000"},
 		{"too long", 0, 0, hostile.Body(append(bytes.Clone(data), 'x')), "has 1000001 bytes, expected are 1000000"},
