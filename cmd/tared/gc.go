@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"syscall"
@@ -15,7 +16,8 @@ import (
 )
 
 var gcCommand = command{
-	name:    "gc",
+	name:    "registry gc",
+	also:    "gc",
 	summary: "Collect the garbage of a registry, which may be serving",
 	more: `
 Blobs that no manifest of their repository refers to are garbage, and bytes that no repository has. The file's [gc] and [[retention]]
@@ -66,10 +68,10 @@ func printer(verbose, asJSON bool) func(collect.Freed) {
 
 // gc collects once.
 func gc(c *config.Config, opts collect.Options, asJSON bool) error {
-	if _, err := os.Stat(c.Root); err != nil { // opening would make it
+	if _, err := os.Stat(c.Root); err != nil && c.S3.Bucket == "" { // opening would make it
 		return fmt.Errorf("gc: %w", err)
 	}
-	store, closeStore, err := openStorage(c)
+	store, closeStore, err := openKept(c)
 	if err != nil {
 		return err
 	}
@@ -108,6 +110,18 @@ func policy(c *config.Config) collect.Policy {
 // uploadsEvery is how often uploads that stand still are dropped by a registry that collects no other garbage by itself.
 const uploadsEvery = time.Hour
 
+// count adds a collection to the metrics.
+func (x *registry) count(r collect.Report) {
+	if x.watch == nil {
+		return
+	}
+	x.watch.Add("tared_gc_runs_total", 1)
+	x.watch.Add("tared_gc_freed_bytes_total", int(min(r.Bytes, math.MaxInt)))
+	for kind, n := range r.Count {
+		x.watch.Add(fmt.Sprintf("tared_gc_freed_total{kind=%q}", kind), n)
+	}
+}
+
 // collectBehind collects garbage at the configured interval until stop is done, and closes the returned channel then.
 // Unfinished uploads are dropped in any case: clients that die leave them to the registry.
 func (x *registry) collectBehind(stop context.Context) <-chan struct{} {
@@ -140,6 +154,7 @@ func (x *registry) collectBehind(stop context.Context) <-chan struct{} {
 			if err != nil && stop.Err() == nil {
 				complain(fmt.Errorf("collect garbage: %w", err))
 			}
+			x.count(report)
 			if len(report.Count) > 0 {
 				fmt.Fprintln(os.Stderr, "tared: garbage collection "+sum(report, false))
 			}

@@ -18,13 +18,15 @@ var version = "0.1.0-dev"
 // A command is one subcommand.
 type command struct {
 	name    string
+	also    string // another name, for people who expect it there; not in the list
 	summary string
 	more    string // what the help says after the options
 	// setup adds the options and returns what runs the command.
 	setup func(*getopt.Set) func() error
 }
 
-func commands() []command { return []command{registryCommand, gcCommand, versionCommand} }
+// commands returns the subcommands; of two that begin alike the longer one is first.
+func commands() []command { return []command{gcCommand, registryCommand, versionCommand} }
 
 var versionCommand = command{
 	name:    "version",
@@ -63,7 +65,7 @@ func dispatch(args []string) error {
 	if len(args) == 0 || args[0] == "--help" || args[0] == "-h" {
 		fmt.Print("Usage: tared COMMAND [OPTION…]\n\n")
 		for _, c := range commands() {
-			fmt.Printf("  %-8s  %s\n", c.name, c.summary)
+			fmt.Printf("  %-11s  %s\n", c.name, c.summary)
 		}
 		fmt.Print("\ntared COMMAND --help tells more about one.\n")
 		return nil
@@ -72,9 +74,11 @@ func dispatch(args []string) error {
 		args = []string{"version"}
 	}
 	for _, c := range commands() {
-		words := strings.Fields(c.name)
-		if len(args) >= len(words) && slices.Equal(words, args[:len(words)]) {
-			return c.run(args[len(words):])
+		for _, name := range []string{c.name, c.also} {
+			words := strings.Fields(name)
+			if len(words) > 0 && len(args) >= len(words) && slices.Equal(words, args[:len(words)]) {
+				return c.run(args[len(words):])
+			}
 		}
 	}
 	return usage("unknown command %q (tared --help lists them)", args[0])
