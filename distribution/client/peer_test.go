@@ -16,7 +16,10 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -155,6 +158,7 @@ func testRegistry(t *testing.T, base string, current bool) {
 	t.Run("blobs", func(t *testing.T) { testBlobs(t, c) })
 	t.Run("mounts", func(t *testing.T) { testMounts(t, c) })
 	t.Run("chunks", func(t *testing.T) { testChunks(t, newClient(t, base, func(o *Options) { o.ChunkSize = 1 << 20 })) })
+	t.Run("breaks", func(t *testing.T) { testBreaks(t, base) })
 	t.Run("manifests", func(t *testing.T) { testManifests(t, repository(t, c, "a/manifests"), current) })
 	t.Run("referrers", func(t *testing.T) { testReferrers(t, repository(t, c, "a/referrers")) })
 	t.Run("lists", func(t *testing.T) { testLists(t, c) })
@@ -233,6 +237,48 @@ func testChunks(t *testing.T, c *Client) {
 		}
 		if got, err := readAllOf(ctx, r, d); err != nil || !bytes.Equal(got, data) {
 			t.Errorf("%d bytes in chunks: %d bytes, %v", size, len(got), err)
+		}
+	}
+}
+
+// cutter breaks the first request with a method after so many bytes of its body.
+type cutter struct {
+	next   http.RoundTripper
+	method string
+	after  int64
+	cut    atomic.Bool
+}
+
+// RoundTrip implements http.RoundTripper.
+func (c *cutter) RoundTrip(r *http.Request) (*http.Response, error) {
+	if r.Method == c.method && c.cut.CompareAndSwap(false, true) {
+		r = r.Clone(r.Context())
+		body := io.MultiReader(io.LimitReader(r.Body, c.after), iotest.ErrReader(io.ErrUnexpectedEOF))
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{body, r.Body}
+	}
+	return c.next.RoundTrip(r)
+}
+
+func testBreaks(t *testing.T, base string) {
+	data := random(3 << 20)
+	for _, chunk := range []int64{0, 1 << 20} {
+		for _, method := range []string{http.MethodPut, http.MethodPatch} {
+			cut := &cutter{next: NewTransport(), method: method, after: 700_000}
+			c := newClient(t, base, func(o *Options) {
+				o.ChunkSize = chunk
+				o.HTTP = &http.Client{Transport: cut}
+			})
+			r := repository(t, c, fmt.Sprintf("breaks/%d/%s", chunk, strings.ToLower(method)))
+			d := blob(digest.SHA256, data)
+			if err := r.Push(t.Context(), d, bytes.NewReader(data)); err != nil {
+				t.Errorf("%s in chunks of %d: %v", method, chunk, err)
+			}
+			if got, err := readAllOf(t.Context(), r, d); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%s in chunks of %d: %d bytes, %v", method, chunk, len(got), err)
+			}
 		}
 	}
 }

@@ -127,6 +127,8 @@ type upload struct {
 	min      int64    // OCI-Chunk-Min-Length
 	location *url.URL // the newest one; nil: no session
 	offset   int64    // what the registry has
+	begun    bool     // the session was there
+	resumed  bool     // it was gone on with after a break
 }
 
 // run uploads the blob, in as many sessions as it needs.
@@ -157,13 +159,23 @@ func (u *upload) run(ctx context.Context) error {
 	}
 }
 
-// passes reports whether a new session may succeed where one ended with err.
+// passes reports whether a new session may succeed where one ended with err: also where this one was lost, or the registry
+// cannot go on after a break though it seemed so (docker-registry answers 400).
 func (u *upload) passes(err error) bool {
-	return u.r.c.passes(err) || status(err) == http.StatusRequestedRangeNotSatisfiable || errors.Is(err, content.ErrNotFound) && u.offset > 0
+	switch s := status(err); {
+	case s == http.StatusNotFound, s == http.StatusConflict:
+		return u.begun
+	case s == http.StatusRequestedRangeNotSatisfiable:
+		return true
+	case s == http.StatusBadRequest:
+		return u.resumed
+	}
+	return u.r.c.passes(err)
 }
 
 // transfer opens a session and brings the blob to its end there, going on where it breaks as long as that gets it further.
 func (u *upload) transfer(ctx context.Context) error {
+	u.begun, u.resumed = false, false
 	if err := u.begin(ctx); err != nil {
 		return err
 	}
@@ -177,11 +189,13 @@ func (u *upload) transfer(ctx context.Context) error {
 			tries = 0
 			continue
 		}
-		resumable := u.r.c.passes(err) || status(err) == http.StatusRequestedRangeNotSatisfiable
-		if tries++; !resumable || tries >= u.r.c.opt.Retry.Attempts {
+		misplaced := status(err) == http.StatusRequestedRangeNotSatisfiable
+		// A registry that has not noticed yet that the last request broke says 409.
+		later := u.r.c.passes(err) || status(err) == http.StatusConflict
+		if tries++; !misplaced && !later || tries >= u.r.c.opt.Retry.Attempts {
 			return err
 		}
-		if u.r.c.passes(err) {
+		if later {
 			if waitErr := u.r.c.wait(ctx, tries, err); waitErr != nil {
 				return waitErr
 			}
@@ -189,6 +203,7 @@ func (u *upload) transfer(ctx context.Context) error {
 		if u.progress(ctx) != nil || !(&piece{u.p, u.offset, 0}).rewindable() {
 			return err
 		}
+		u.resumed = true
 		if u.offset >= last+progressUnit {
 			last, tries = u.offset, 0
 		}
@@ -208,7 +223,7 @@ func (u *upload) begin(ctx context.Context) error {
 		return err
 	}
 	discard(resp)
-	u.offset, u.location = 0, nil
+	u.offset, u.location, u.begun = 0, nil, true
 	if n, err := strconv.ParseInt(resp.Header.Get(protocol.HeaderChunkMinLength), 10, 64); err == nil && n > 0 {
 		u.min = n
 	}
