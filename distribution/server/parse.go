@@ -49,7 +49,11 @@ func parse(raw []byte, mediaType string, d digest.Digest) (m storage.Manifest, r
 		if err := manifest.CheckDescriptor(*subject); err != nil {
 			return m, nil, fmt.Errorf("subject: %w", err)
 		}
-		m.Subject = subject.Digest
+		// The list of referrers of what cannot be verified cannot be asked for. Without an answer that it was processed, the client
+		// keeps a list of its own under a tag.
+		if reference.CheckVerifiable(subject.Digest) == nil {
+			m.Subject = subject.Digest
+		}
 	}
 	m.Manifests = unique(m.Manifests)
 	return m, require, nil

@@ -443,6 +443,17 @@ func TestReferrers(t *testing.T) {
 	}
 }
 
+// TestUnknownSubject pushes a manifest whose subject's digest nobody can compute: it is taken, and not said to be processed.
+func TestUnknownSubject(t *testing.T) {
+	x := newRegistry(t, Options{})
+	for _, d := range []digest.Digest{digest.Digest("blake3:" + digest.FromString("x").Encoded()), digest.Digest("a:" + strings.Repeat("x", 400))} {
+		w := x.want(201, "", "PUT", "/v2/a/manifests/t", imageOf(subject(d)), "Content-Type: "+image)
+		if got := w.Header().Get("OCI-Subject"); got != "" {
+			t.Errorf("OCI-Subject %s", got)
+		}
+	}
+}
+
 // TestReferrersPages has descriptors that do not fit into one page.
 func TestReferrersPages(t *testing.T) {
 	x := newRegistry(t, Options{})
