@@ -85,71 +85,51 @@ func (w *world) pulls(ctx context.Context) error {
 }
 
 func (w *world) tarePull(ctx context.Context, ref string) action {
-	root := ""
-	return action{row: rowPull, who: "tare",
-		prepare: func() error { root = w.fresh("tare"); return nil },
-		once: func() (float64, error) {
-			return run(ctx, nil, filepath.Join(w.o.bin, "tare"), "pull", "--root", root, "--quiet", ref)
-		},
-		after: func() error { return os.RemoveAll(root) }}
+	return w.onDisk(ctx, "tare", func(dir string) (float64, error) {
+		return run(ctx, nil, filepath.Join(w.o.bin, "tare"), "pull", "--root", dir+"/tare", "--quiet", ref)
+	}, nil)
 }
 
 func (w *world) skopeoPull(ctx context.Context, ref string) action {
-	dir := ""
-	return action{row: rowPull, who: "skopeo + umoci",
-		prepare: func() error { dir = w.fresh("skopeo"); return os.Mkdir(dir, 0o700) },
-		once: func() (float64, error) {
-			a, err := run(ctx, nil, "skopeo", "copy", "--quiet", "--src-tls-verify=false", "docker://"+ref, "oci:"+dir+"/image:1")
-			if err != nil {
-				return 0, err
-			}
-			b, err := run(ctx, nil, "umoci", "unpack", "--image", dir+"/image:1", dir+"/bundle")
-			return a + b, err
-		},
-		after: func() error { return os.RemoveAll(dir) }}
+	return w.onDisk(ctx, "skopeo + umoci", func(dir string) (float64, error) {
+		a, err := run(ctx, nil, "skopeo", "copy", "--quiet", "--src-tls-verify=false", "docker://"+ref, "oci:"+dir+"/image:1")
+		if err != nil {
+			return 0, err
+		}
+		b, err := run(ctx, nil, "umoci", "unpack", "--image", dir+"/image:1", dir+"/bundle")
+		return a + b, err
+	}, nil)
 }
 
 func (w *world) podmanPull(ctx context.Context, ref string) action {
-	dir := ""
-	argv := func(args ...string) []string {
-		return append([]string{"podman", "--root", dir + "/root", "--runroot", dir + "/run", "--storage-driver", "overlay",
-			"--cgroup-manager", "cgroupfs", "--events-backend", "none"}, args...)
-	}
-	return action{row: rowPull, who: "podman",
-		prepare: func() error { dir = w.fresh("podman"); return os.Mkdir(dir, 0o700) },
-		once: func() (float64, error) {
-			return run(ctx, nil, argv("pull", "--quiet", "--tls-verify=false", ref)...)
-		},
-		after: func() error {
-			if _, err := run(ctx, nil, "sh", "-c", `umount -q "$0"/root/overlay 2>/dev/null; rm -rf "$0"`, dir); err != nil {
-				return err
-			}
-			return nil
-		}}
+	return w.onDisk(ctx, "podman", func(dir string) (float64, error) {
+		return run(ctx, nil, "podman", "--root", dir+"/root", "--runroot", dir+"/run", "--storage-driver", "overlay",
+			"--cgroup-manager", "cgroupfs", "--events-backend", "none", "pull", "--quiet", "--tls-verify=false", ref)
+	}, nil)
 }
 
 // ctrPull is containerd with a new state every time; its start does not count.
 func (w *world) ctrPull(ctx context.Context, ref string) action {
-	dir := ""
-	var stop func()
-	return action{row: rowPull, who: "containerd",
-		prepare: func() (err error) {
-			dir = w.fresh("containerd")
-			config := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
-				dir+"/root", dir+"/state", dir+"/sock")
-			if err = os.Mkdir(dir, 0o700); err != nil {
-				return err
-			}
-			if err = os.WriteFile(dir+"/config.toml", []byte(config), 0o600); err != nil {
-				return err
-			}
-			stop, _, err = w.start(ctx, dir+"/sock", nil, "containerd", "--config", dir+"/config.toml")
+	stop := func() {}
+	a := w.onDisk(ctx, "containerd", func(dir string) (float64, error) {
+		return run(ctx, nil, "ctr", "--address", dir+"/sock", "images", "pull", "--plain-http", "--snapshotter", "overlayfs", ref)
+	}, func() { stop() })
+	disk := a.prepare
+	var dir string
+	a.prepare = func() (err error) {
+		if err = disk(); err != nil {
 			return err
-		},
-		once: func() (float64, error) {
-			return run(ctx, nil, "ctr", "--address", dir+"/sock", "images", "pull", "--plain-http", "--snapshotter", "overlayfs", ref)
-		},
-		after: func() error { stop(); return os.RemoveAll(dir) }}
+		}
+		dir = w.lastDisk
+		config := fmt.Sprintf("version = 2\nroot = %q\nstate = %q\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = %q\n",
+			dir+"/root", dir+"/state", dir+"/sock")
+		if err = os.WriteFile(dir+"/config.toml", []byte(config), 0o600); err != nil {
+			return err
+		}
+		stop, _, err = w.start(ctx, dir+"/sock", nil, "containerd", "--config", dir+"/config.toml")
+		return err
+	}
+	return a
 }
 
 // floors are what nobody can do without: every layer decompressed, with the library that tare uses, on all processors; and
@@ -171,12 +151,9 @@ func (w *world) floors(ctx context.Context, ref string) ([]action, error) {
 		return nil, err
 	}
 	argv[0] = self
-	to := ""
 	return []action{
 		{row: rowPull, who: "decompress", once: func() (float64, error) { return run(ctx, nil, argv...) }},
-		{row: rowPull, who: "cp -a", prepare: func() error { to = w.fresh("copy"); return nil },
-			once:  func() (float64, error) { return run(ctx, nil, "cp", "-a", tree, to) },
-			after: func() error { return os.RemoveAll(to) }},
+		w.onDisk(ctx, "cp -a", func(dir string) (float64, error) { return run(ctx, nil, "cp", "-a", tree, dir+"/copy") }, nil),
 	}, nil
 }
 

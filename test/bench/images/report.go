@@ -36,7 +36,8 @@ func (w *world) markdown() string {
 	}
 	b.WriteString(`
 Every pull is from tared on loopback into a store that does not exist yet, and ends when the image can run: all layers unpacked. For
-containerd only the client's time counts, not the start of the daemon. The disk's caches are written out before each. The floor is the longer of two
+containerd only the client's time counts, not the start of the daemon. Each has a new ext4 file system of its own, on a loop device
+with direct I/O, because ext4 makes files slowly for minutes after others were deleted; all caches are written out before each. The floor is the longer of two
 things: all layers decompressed by the library that tare uses into nothing, each in a goroutine; and ` + "`cp -a`" + ` of the
 unpacked tree. The servers' blob is read and written over a socket by the simplest client possible; nginx writes a PUT without hashing it and
 without fsync. Requests per second are over ` + fmt.Sprint(connections) + ` connections that ask again as soon as the answer is there.

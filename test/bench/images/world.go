@@ -29,6 +29,7 @@ type world struct {
 	image         image
 	stops         []func()
 	count         int
+	lastDisk      string // where the newest disk is mounted
 }
 
 func (w *world) close() {
@@ -63,9 +64,17 @@ func (w *world) ratio(row, who, other string) (float64, bool) {
 	return a / b, ok && ok2
 }
 
+// command is a program that is told to end, and not killed at once, when ctx ends: it may have mounts to undo.
+func command(ctx context.Context, argv ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
+	c.WaitDelay = 10 * time.Second
+	return c
+}
+
 // run runs a program to its end and returns the seconds that it took.
 func run(ctx context.Context, env []string, argv ...string) (float64, error) {
-	c := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	c := command(ctx, argv...)
 	c.Env = append(os.Environ(), env...)
 	var said bytes.Buffer
 	c.Stdout, c.Stderr = &said, &said
