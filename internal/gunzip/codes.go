@@ -19,20 +19,17 @@ func (d *inflater) codes() error {
 		bc |= 56
 		e := lit[bb&(1<<litBits-1)]
 		if e >= isLiteral {
-			bb >>= e & 63
-			bc -= uint(e & 0xff)
+			bb, bc = bb>>(e&63), bc-uint(e&0xff)
 			out[o] = byte(e >> 16)
 			o++
 			e = lit[bb&(1<<litBits-1)]
 			if e >= isLiteral {
-				bb >>= e & 63
-				bc -= uint(e & 0xff)
+				bb, bc = bb>>(e&63), bc-uint(e&0xff)
 				out[o] = byte(e >> 16)
 				o++
 				e = lit[bb&(1<<litBits-1)]
 				if e >= isLiteral {
-					bb >>= e & 63
-					bc -= uint(e & 0xff)
+					bb, bc = bb>>(e&63), bc-uint(e&0xff)
 					out[o] = byte(e >> 16)
 					o++
 					continue
@@ -44,16 +41,14 @@ func (d *inflater) codes() error {
 			bc -= litBits
 			e = lit[(uint64(e>>16)+bb&(1<<(e>>8&0x1f)-1))%litEntries]
 			if e >= isLiteral {
-				bb >>= e & 63
-				bc -= uint(e & 0xff)
+				bb, bc = bb>>(e&63), bc-uint(e&0xff)
 				out[o] = byte(e >> 16)
 				o++
 				continue
 			}
 		}
 		length := int(e>>16) + int(bb&(1<<(e&63)-1)>>(e>>8&0x1f))
-		bb >>= e & 63
-		bc -= uint(e & 0xff)
+		bb, bc = bb>>(e&63), bc-uint(e&0xff)
 		if e&isSpecial != 0 {
 			if e&isEnd == 0 {
 				err = errCorrupt
@@ -72,20 +67,25 @@ func (d *inflater) codes() error {
 			e = dist[(uint64(e>>16)+bb&(1<<(e>>8&0x1f)-1))%distEntries]
 		}
 		back := int(e>>16) + int(bb&(1<<(e&63)-1)>>(e>>8&0x1f))
-		bb >>= e & 63
-		bc -= uint(e & 0xff)
+		bb, bc = bb>>(e&63), bc-uint(e&0xff)
 		if e&isSpecial != 0 || back > o-low {
 			err = errCorrupt
 			break
 		}
-		match(out, o, back, length)
+		if back >= 8 && length <= 16 { // most are
+			to, from := (*[16]byte)(out[o:]), (*[16]byte)(out[o-back:])
+			binary.LittleEndian.PutUint64(to[:8], binary.LittleEndian.Uint64(from[:8]))
+			binary.LittleEndian.PutUint64(to[8:], binary.LittleEndian.Uint64(from[8:]))
+		} else {
+			match(out, o, back, length)
+		}
 		o += length
 	}
 	d.pos, d.bits, d.nbits, d.o = pos, bb, bc, o
 	return err
 }
 
-// match copies length bytes from back bytes before o; up to 7 bytes behind them are overwritten.
+// match copies length bytes from back bytes before o; up to 7 bytes behind them are overwritten (and up to 13 by codes itself).
 func match(out []byte, o, back, length int) {
 	from, to := out[o-back:], out[o:]
 	switch {
