@@ -39,7 +39,7 @@ func (s *Store) choose() (Driver, error) {
 // cannot be done. Without root's rights, which a mount takes, the kernel's version has to answer: overlayfs can be mounted in
 // user namespaces since Linux 5.11, and tare needs 5.14.
 func (s *Store) probe() error {
-	if s.rootless {
+	if os.Geteuid() != 0 {
 		known, err := os.ReadFile("/proc/filesystems")
 		if err == nil && !strings.Contains(string(known), "\toverlay\n") {
 			err = errors.New("the kernel has no overlayfs")
@@ -51,21 +51,22 @@ func (s *Store) probe() error {
 		return err
 	}
 	result := make(chan error)
-	go func() { result <- probeIn(dir) }() // the thread, locked, ends with the goroutine
+	go func() { result <- s.probeIn(dir) }() // the thread, locked, ends with the goroutine
 	err = <-result
 	return errors.Join(err, removeTree(dir))
 }
 
 // probeIn makes in dir what an overlay of layers needs, a whiteout included, and mounts it.
-func probeIn(dir string) error {
-	o := mount.Overlay{Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), Lower: []string{filepath.Join(dir, "lower")}}
+func (s *Store) probeIn(dir string) error {
+	o := mount.Overlay{Upper: filepath.Join(dir, "upper"), Work: filepath.Join(dir, "work"), Lower: []string{filepath.Join(dir, "lower")},
+		UserXattr: s.rootless}
 	target := filepath.Join(dir, "target")
 	for _, d := range []string{o.Upper, o.Work, o.Lower[0], target} {
 		if err := os.Mkdir(d, 0o700); err != nil {
 			return err
 		}
 	}
-	if err := overlayMarks(o.Lower[0]); err != nil {
+	if err := overlayMarks(o.Lower[0], s.rootless); err != nil {
 		return fmt.Errorf("make a whiteout: %w", err)
 	}
 	if err := mount.Private(); err != nil {
@@ -78,7 +79,7 @@ func probeIn(dir string) error {
 }
 
 // overlayMarks makes what hides things in a layer for overlayfs: not every file system takes them.
-func overlayMarks(path string) error {
+func overlayMarks(path string, userXattr bool) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err
@@ -91,5 +92,9 @@ func overlayMarks(path string) error {
 	if err := fsat.Mknod(fd, "whiteout", syscall.S_IFCHR, 0, 0); err != nil {
 		return err
 	}
-	return fsat.Fsetxattr(fd, "trusted.overlay.opaque", []byte("y"))
+	attr := "trusted.overlay.opaque"
+	if userXattr {
+		attr = "user.overlay.opaque"
+	}
+	return fsat.Fsetxattr(fd, attr, []byte("y"))
 }

@@ -55,7 +55,7 @@ type Store struct {
 	opts     Options
 	driver   Driver
 	boot     string
-	rootless bool
+	rootless bool // without root's rights, or with those of a user namespace
 }
 
 // Layer is a layer of an image, to be unpacked if it is not there.
@@ -105,7 +105,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open layers: %w", err)
 	}
-	s := &Store{dir: dir, opts: o, driver: o.Driver, boot: bootID(), rootless: os.Geteuid() != 0}
+	s := &Store{dir: dir, opts: o, driver: o.Driver, boot: bootID(), rootless: os.Geteuid() != 0 || inUserNamespace()}
 	switch o.Driver {
 	case Auto:
 		if s.driver, err = s.choose(); err != nil {
@@ -126,6 +126,13 @@ func Open(dir string, o Options) (*Store, error) {
 
 // Driver is the one that the store works with.
 func (s *Store) Driver() Driver { return s.driver }
+
+// inUserNamespace reports whether root's rights are those of a user namespace only, with which overlayfs keeps its marks in
+// attributes user.*, and not every file can have its owner. user_namespaces(7): the first namespace maps all IDs to themselves.
+func inUserNamespace() bool {
+	ids, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(ids)), " ") != "0 0 4294967295"
+}
 
 // bootID tells one boot of the kernel from another; empty if that is not known.
 func bootID() string {
