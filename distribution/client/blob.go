@@ -44,7 +44,7 @@ func (r *Repository) Fetch(ctx context.Context, d v1.Descriptor, offset int64) (
 	if offset == d.Size && d.Size > 0 {
 		return http.NoBody, nil
 	}
-	req := r.request("get blob "+d.Digest.String(), http.MethodGet, r.pull(protocol.BlobPath(r.name, d.Digest)), "pull")
+	req := r.request("get blob "+d.Digest.String(), http.MethodGet, r.c.url(protocol.BlobPath(r.name, d.Digest)), "pull")
 	b := &blobReader{c: r.c, ctx: ctx, req: req, size: d.Size, offset: offset}
 	err := b.open()
 	if errors.Is(err, content.ErrNotFound) && len(d.URLs) > 0 {

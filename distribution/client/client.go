@@ -32,8 +32,6 @@ type Options struct {
 	// Elsewhere asks all other origins, to which the endpoint refers. nil: HTTP's Transport, which must not authenticate there
 	// (that of package hosts does not), and without one NewTransport, guarded by auth.Guard.
 	Elsewhere http.RoundTripper
-	// Namespace is set where the endpoint is a mirror: the registry that it stands for, sent as ns= with every pull.
-	Namespace string
 	UserAgent string // empty: tare
 	Limits    Limits
 	Retry     Retry

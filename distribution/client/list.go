@@ -33,9 +33,6 @@ func (r *Repository) Tags(ctx context.Context, last string, each func(tag string
 			err := ijson.Unmarshal(raw, &page)
 			return page.Tags, err
 		}}
-	if r.c.opt.Namespace != "" {
-		l.extra = []string{protocol.QueryNamespace, r.c.opt.Namespace}
-	}
 	return l.run(ctx, last, reference.CheckTag, each)
 }
 
@@ -63,7 +60,6 @@ type lister struct {
 	c     *Client
 	req   *request
 	path  string
-	extra []string // of the query
 	names func(raw []byte) ([]string, error)
 
 	entries     int
@@ -107,7 +103,7 @@ func (l *lister) run(ctx context.Context, last string, check, each func(string) 
 
 // page returns the address of a page after last; size 0: of any size.
 func (l *lister) page(size int, last string) *url.URL {
-	query := append([]string(nil), l.extra...)
+	var query []string
 	if size > 0 {
 		query = append(query, protocol.QueryN, strconv.Itoa(size))
 	}

@@ -36,7 +36,7 @@ func (r *Repository) Resolve(ctx context.Context, ref string) (v1.Descriptor, er
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	req := r.request("resolve "+ref, http.MethodHead, r.pull(protocol.ManifestPath(r.name, ref)), "pull")
+	req := r.request("resolve "+ref, http.MethodHead, r.c.url(protocol.ManifestPath(r.name, ref)), "pull")
 	req.header = http.Header{"Accept": accepts("")}
 	resp, err := r.c.send(ctx, req)
 	switch {
@@ -112,7 +112,7 @@ func (r *Repository) get(ctx context.Context, ref string, want v1.Descriptor) (d
 	if doc, ok := r.remembered(want); ok {
 		return doc, nil
 	}
-	req := r.request("get manifest "+ref, http.MethodGet, r.pull(protocol.ManifestPath(r.name, ref)), "pull")
+	req := r.request("get manifest "+ref, http.MethodGet, r.c.url(protocol.ManifestPath(r.name, ref)), "pull")
 	req.header = http.Header{"Accept": accepts(want.MediaType)}
 	limit := r.c.opt.Limits.Manifest
 	if want.Size > limit {

@@ -38,7 +38,7 @@ func (r *Repository) Referrers(ctx context.Context, subject v1.Descriptor, artif
 	}
 	var all []v1.Descriptor
 	entries := 0 // also those that are not wanted
-	next := r.pull(protocol.ReferrersPath(r.name, subject.Digest), query...)
+	next := r.c.url(protocol.ReferrersPath(r.name, subject.Digest), query...)
 	for pages := 0; next != nil; pages++ {
 		if pages == r.c.opt.Limits.Pages {
 			return nil, fmt.Errorf("list referrers of %s: more than the limit of %d pages", subject.Digest, pages)

@@ -87,14 +87,6 @@ func (r *Repository) request(what, method string, u *url.URL, actions ...string)
 	return &request{op: what + " of " + r.String(), method: method, url: u, scopes: []auth.Scope{auth.Repository(r.name, actions...)}}
 }
 
-// pull returns the address of what is pulled, with the namespace for mirrors (distribution-spec, "Registry Proxying").
-func (r *Repository) pull(path string, query ...string) *url.URL {
-	if r.c.opt.Namespace != "" {
-		query = append(query, protocol.QueryNamespace, r.c.opt.Namespace)
-	}
-	return r.c.url(path, query...)
-}
-
 // isDocument reports whether what has this media type is kept as a manifest rather than as a blob.
 func isDocument(mediaType string) bool {
 	return manifest.IsIndex(mediaType) || manifest.IsManifest(mediaType) ||
@@ -118,7 +110,7 @@ func (r *Repository) Exists(ctx context.Context, d v1.Descriptor) (bool, error) 
 	if isDocument(d.MediaType) {
 		path, what = protocol.ManifestPath(r.name, d.Digest.String()), "look for manifest "
 	}
-	req := r.request(what+d.Digest.String(), http.MethodHead, r.pull(path), "pull")
+	req := r.request(what+d.Digest.String(), http.MethodHead, r.c.url(path), "pull")
 	req.header = http.Header{"Accept": accepts(d.MediaType)}
 	resp, err := r.c.send(ctx, req)
 	if errors.Is(err, content.ErrNotFound) || refusesHead(err) {
@@ -174,7 +166,7 @@ func (r *Repository) DeleteManifest(ctx context.Context, d v1.Descriptor) error 
 	if subject == nil {
 		return nil
 	}
-	if _, err := r.referrersPage(ctx, r.pull(protocol.ReferrersPath(r.name, subject.Digest))); !errors.Is(err, errNoReferrers) {
+	if _, err := r.referrersPage(ctx, r.c.url(protocol.ReferrersPath(r.name, subject.Digest))); !errors.Is(err, errNoReferrers) {
 		return err
 	}
 	return r.updateReferrersTag(ctx, subject.Digest, d, false)
