@@ -383,3 +383,19 @@ func TestStrangersPage(t *testing.T) {
 		}
 	}
 }
+
+// TestConformanceWithLogin runs the conformance tool by a login: with tokens of the registry itself, and with Basic only.
+func TestConformanceWithLogin(t *testing.T) {
+	tool := conformance(t)
+	need(t, "htpasswd")
+	for _, more := range []string{"", "token-endpoint = false\n"} {
+		users := htpasswdFile(t, t.TempDir(), "alice")
+		x := startTared(t, fmt.Sprintf("[auth]\nhtpasswd = %q\n%s", users, more))
+		cmd := exec.Command(tool)
+		cmd.Env = append(os.Environ(), "OCI_REGISTRY="+x.addr, "OCI_TLS=disabled", "OCI_VERSION=dev", "OCI_DATA_SPARSE=true", "OCI_USERNAME=alice", "OCI_PASSWORD="+topSecret+"alice",
+			"OCI_REPO1=conformance/one", "OCI_REPO2=conformance/two", "OCI_RESULTS_DIR="+t.TempDir())
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%q: %v\n%s", more, err, failures(string(out)))
+		}
+	}
+}
