@@ -188,7 +188,8 @@ func (d *Dir) promoteFile(file string, blob digest.Digest) (found bool, err erro
 	err = f.Sync()
 	f.Close()
 	if err != nil {
-		return false, fault("sync blob", err)
+		// The kernel has given up on what it could not write, and another fsync would not say so again.
+		return false, errors.Join(fault("sync blob", err), os.Remove(file))
 	}
 	unlock, err := d.lockContent(blob)
 	if err != nil {

@@ -52,6 +52,7 @@ type Dir struct {
 	boot    string   // boot id
 	names   *indexes
 	cache   *cache
+	turn    turn
 	syncing sync.WaitGroup // promotions that run behind answers
 	slots   chan struct{}  // of promotions at once
 }
@@ -72,7 +73,8 @@ func Open(root string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open registry %s: %w", root, err)
 	}
-	d := &Dir{root: root, boot: boot, names: newIndexes(), cache: newCache(cacheSize), slots: make(chan struct{}, 2)}
+	d := &Dir{root: root, boot: boot, names: newIndexes(), cache: newCache(cacheSize), turn: turn{names: map[string]*waiters{}},
+		slots: make(chan struct{}, 2)}
 	for _, sub := range []string{"blobs", "repositories", "locks", "uploads/" + boot, "pending/" + boot} {
 		if err := os.MkdirAll(d.path(sub), dirPerm); err != nil {
 			return nil, fmt.Errorf("open registry %s: %w", root, err)

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -159,6 +161,51 @@ func TestManifestIsDurable(t *testing.T) {
 	if _, err := os.Stat(d.path(blobFile(blob))); err != nil {
 		t.Error(err)
 	}
+}
+
+// TestTurns has many pushes of one blob: they wait for each other without a thread each.
+func TestTurns(t *testing.T) {
+	d := open(t, t.TempDir())
+	unlock, err := d.lock("content-ab")
+	if err != nil {
+		t.Fatal(err)
+	}
+	threads := func() int {
+		tasks, err := os.ReadDir("/proc/self/task")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(tasks)
+	}
+	before := threads()
+	var all sync.WaitGroup
+	for range 200 {
+		all.Go(func() {
+			unlock, err := d.lock("content-ab")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			unlock()
+		})
+	}
+	for d.turn.waiting("content-ab") < 201 {
+		runtime.Gosched()
+	}
+	if more := threads() - before; more > 50 {
+		t.Errorf("%d threads more", more)
+	}
+	unlock()
+	all.Wait()
+	if len(d.turn.names) != 0 {
+		t.Errorf("%d names are kept", len(d.turn.names))
+	}
+}
+
+func (t *turn) waiting(name string) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.names[name].count
 }
 
 // TestManyTags looks that a page of a long list does not read the directory again.

@@ -1,6 +1,8 @@
 package directory
 
 import (
+	"sync"
+
 	"github.com/opencontainers/go-digest"
 
 	"github.com/tare-oci/tare/internal/sys/flock"
@@ -15,11 +17,45 @@ import (
 //
 // Reading takes none: a name that is read is either there or not.
 func (d *Dir) lock(name string) (unlock func(), err error) {
+	release := d.turn.wait(name)
 	l, err := flock.Acquire(d.path("locks/" + name))
 	if err != nil {
+		release()
 		return nil, fault("lock registry", err)
 	}
-	return l.Release, nil
+	return func() { l.Release(); release() }, nil
+}
+
+// turn lets one goroutine at a time wait for a lock of a name: who waits in flock(2) keeps a thread, and a thousand pushes of one
+// blob would keep a thousand.
+type turn struct {
+	mu    sync.Mutex
+	names map[string]*waiters
+}
+
+type waiters struct {
+	mu    sync.Mutex
+	count int // that hold mu or want it
+}
+
+func (t *turn) wait(name string) (release func()) {
+	t.mu.Lock()
+	w := t.names[name]
+	if w == nil {
+		w = &waiters{}
+		t.names[name] = w
+	}
+	w.count++
+	t.mu.Unlock()
+	w.mu.Lock()
+	return func() {
+		w.mu.Unlock()
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if w.count--; w.count == 0 {
+			delete(t.names, name)
+		}
+	}
 }
 
 func (d *Dir) lockRepo(name string) (unlock func(), err error) {
