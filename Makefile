@@ -39,10 +39,11 @@ demo: build ## make an image from Debian's packages and run a limited, isolated 
 	@scripts/deps.sh demo
 	@scripts/demo.sh
 
-lint: ## gofmt, go vet on every port, staticcheck, the rules of internal/house
+lint: ## gofmt, go vet on every port, the scripts' syntax, staticcheck, the rules of internal/house
 	@out=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); [ -z "$$out" ] || { echo "gofmt would change:"; echo "$$out"; exit 1; }
 	@for a in $(PORTS); do GOARCH=$$a $(GO) vet $(PKGS) || { echo "go vet for linux/$$a found the above"; exit 1; }; done
 	@for a in $(PORTS); do GOARCH=$$a $(GO) build -o /dev/null ./cmd/tare-runtime || { echo "the child's code needs too much stack on linux/$$a"; exit 1; }; done
+	@for s in scripts/*.sh; do bash -n $$s || exit 1; done
 	@$(STATICCHECK) $(PKGS)
 	@$(GO) test ./internal/house
 

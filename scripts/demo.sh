@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make demo: packs Debian's busybox as a container image with nothing but cp, tar and sha256sum, runs it with `tare run`, and
-# shows from the inside that what runs is isolated and limited. Needs root, bin/tare and busybox-static; no network. Leaves
-# nothing behind.
+# shows from the inside that what runs is isolated and limited; then sends the image through a registry and back. Needs root,
+# bin/ and busybox-static; no network. Leaves nothing behind.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,8 @@ cd "$(dirname "$0")/.."
 busybox=$(command -v busybox) || { echo "demo: busybox is missing: apt-get install busybox-static"; exit 1; }
 if ldd "$busybox" >/dev/null 2>&1; then echo "demo: $busybox is not static: apt-get install busybox-static"; exit 1; fi
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/tare-demo.XXXXXX")
-trap 'rm -rf "$tmp"' EXIT
+registry=
+trap '[ -z "$registry" ] || kill $registry; rm -rf "$tmp"' EXIT
 tare=$PWD/bin/tare
 failures=0
 
@@ -88,7 +89,34 @@ expect 127 "no such program" run "$image" nope
 expect 126 "not a program" run "$image" /etc/passwd
 expect 125 "tare cannot do that" run --memory lots "$image" true
 
-say "7. And nothing is left."
+say "7. A registry, an image sent there, and a machine that has never seen it."
+"$PWD/bin/tared" registry --listen 127.0.0.1:0 --root "$tmp/registry" >"$tmp/registry.log" 2>&1 &
+registry=$!
+for _ in $(seq 100); do
+    at=$(sed -n 's,.*http://\([0-9.:]*\).*,\1,p' "$tmp/registry.log" | head -1)
+    [ -z "$at" ] || break
+    sleep 0.1
+done
+[ -n "$at" ] || { cat "$tmp/registry.log"; exit 1; }
+other() { # COMMAND… as it would be on that machine
+    local command=$1
+    shift
+    printf '%s$ tare %s %s%s\n' "$dim" "$command" "$(echo "$*" | sed "s,$tmp/,,g")" "$plain"
+    "$tare" "$command" --root "$tmp/other" "$@"
+}
+other copy --quiet "$image" "docker://$at/demo:1"
+other search "$at/demo"
+expect 0 "pulled, unpacked and run" other run --rm "$at/demo:1" sh -c 'echo "  hello from $(hostname)"' </dev/null
+other images
+other why "$at/demo:1"
+other save --output "$tmp/saved.tar" "$at/demo:1"
+echo "  $(tar tf "$tmp/saved.tar" | wc -l) entries in a file that docker, podman, skopeo and ctr load"
+expect 0 "taken out of the store" other rmi "$at/demo:1"
+expect 0 "nothing is broken" other fsck
+kill $registry && wait $registry 2>/dev/null || true
+registry=
+
+say "8. And nothing is left."
 left=$(find "$tmp/store/containers" "$tmp/store/names" "$tmp/store/running" -mindepth 1 | wc -l)
 mounts=$(grep -c "$tmp" /proc/mounts || true)
 echo "  files of containers: $left, mounts on the host: $mounts"

@@ -31,7 +31,7 @@ buildah buildah images written by another tool
 docker-registry docker-registry registries of another make
 nginx nginx-light the benchmark of the registry
 htpasswd apache2-utils password files written by another tool
-chromium chromium the registry's page in a browser
+chromium chromium the page of the registry in a browser
 xz xz-utils layers compressed by another tool
 zstd zstd layers compressed by another tool
 setcap libcap2-bin files with capabilities in layers
