@@ -34,7 +34,7 @@ func (r *Repository) Fetch(ctx context.Context, d v1.Descriptor, offset int64) (
 	if len(d.Data) > 0 && int64(len(d.Data)) == d.Size && d.Digest.Algorithm().FromBytes(d.Data) == d.Digest {
 		return io.NopCloser(bytes.NewReader(d.Data[offset:])), nil
 	}
-	if isDocument(d.MediaType) {
+	if _, resolved := r.remembered(d); resolved || isDocument(d.MediaType) { // what was resolved may be of an unknown type
 		doc, err := r.get(ctx, d.Digest.String(), d)
 		if err != nil {
 			return nil, err

@@ -82,6 +82,21 @@ func TestManifestLies(t *testing.T) {
 	}
 }
 
+// TestUnknownManifest: MT4: a document of a type that nobody knows can be copied.
+func TestUnknownManifest(t *testing.T) {
+	r := hostile.New(t)
+	raw := []byte(`{"mediaType":"application/vnd.example.v1+json","anything":[]}`)
+	want := r.AddManifest("a/b", "latest", "application/vnd.example.v1+json", raw)
+	repo := open(t, r.URL())
+	d, err := repo.Resolve(t.Context(), "latest")
+	if err != nil || d.Digest != want.Digest || d.MediaType != want.MediaType {
+		t.Fatalf("%v, %v", d, err)
+	}
+	if got, err := content.ReadAll(t.Context(), repo, d, 1000); err != nil || !bytes.Equal(got, raw) {
+		t.Errorf("%q, %v", got, err)
+	}
+}
+
 // TestBlobLies: D4 K5.
 func TestBlobLies(t *testing.T) {
 	data := bytes.Repeat([]byte("0123456789"), 100_000)
