@@ -251,6 +251,30 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// TestRatio counts what a bomb would be, without making it.
+func TestRatio(t *testing.T) {
+	for _, c := range []struct {
+		stored, made int64
+		limits       Limits
+		ok           bool
+	}{
+		{1, freeRatio, Limits{}, true}, {1000, freeRatio + 1, Limits{}, false}, {3 << 20, freeRatio + 1, Limits{}, true},
+		{1000, freeRatio + 1, Limits{Ratio: -1}, true}, {3 << 20, freeRatio + 1, Limits{Ratio: 10}, false},
+	} {
+		limits := c.limits.withDefaults()
+		m := &meter{compressed: &countReader{}, limits: &limits}
+		m.compressed.n.Store(c.stored)
+		var err error
+		for left := c.made; left > 0 && err == nil; left -= 1 << 30 {
+			err = m.decompressed(int(min(left, 1<<30)))
+		}
+		var limit *LimitError
+		if c.ok != (err == nil) || err != nil && (!errors.As(err, &limit) || limit.Name != "Ratio") {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
 // TestBomb unpacks a small stream that becomes large, and looks at the memory that it took.
 func TestBomb(t *testing.T) {
 	before := peak(t)

@@ -106,7 +106,7 @@ func TestTerminalNotFound(t *testing.T) {
 	if r := c.wait(); r.code != 127 {
 		t.Errorf("%+v", r)
 	}
-	term.expect("executable file not found")
+	term.expect("executable file not found in $PATH\r\n")
 	if text := term.shows(); !strings.HasPrefix(text, "tare: ") || strings.Count(text, "\n") != 1 {
 		t.Errorf("the terminal shows %q", text)
 	}
