@@ -142,9 +142,7 @@ func (u *Users) Check(ctx context.Context, user, password string, warn func(erro
 func (u *Users) lookup(user, password string, warn func(error)) (hash []byte, known, remembered bool, key [32]byte) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if err := u.reload(); err != nil && warn != nil {
-		warn(err)
-	}
+	u.file.tell(u.reload(), warn)
 	if hash, known = u.hashes[user]; !known {
 		hash = u.dummy
 	}
@@ -222,9 +220,7 @@ func (g *Groups) reload() error {
 func (g *Groups) Of(user string, warn func(error)) []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := g.reload(); err != nil && warn != nil {
-		warn(err)
-	}
+	g.file.tell(g.reload(), warn)
 	return slices.Clone(g.of[user])
 }
 
@@ -233,6 +229,19 @@ type watched struct {
 	path      string
 	limit     int64
 	now, last os.FileInfo
+	told      string
+}
+
+// tell passes on what is wrong with the file, once and not at each request.
+func (w *watched) tell(err error, warn func(error)) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != w.told && err != nil && warn != nil {
+		warn(err)
+	}
+	w.told = text
 }
 
 // read returns what is in the file, if it is not the one that was there when seen was called last.

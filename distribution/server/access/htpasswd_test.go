@@ -76,7 +76,8 @@ func TestUsers(t *testing.T) {
 	check("c", secret+"c", true)
 	write(t, file, []byte("nonsense"))
 	check("c", secret+"c", true)
-	if len(told) == 0 || !strings.Contains(told[0].Error(), "line 1") || !u.Has("c") || u.Has("a") {
+	check("c", secret+"c", true)
+	if len(told) != 1 || !strings.Contains(told[0].Error(), "line 1") || !u.Has("c") || u.Has("a") {
 		t.Errorf("a broken file: %v", told)
 	}
 	if err := os.Remove(file); err != nil {

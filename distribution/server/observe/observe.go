@@ -85,11 +85,11 @@ func (o *Observer) Wrap(next http.Handler) http.Handler {
 			return
 		}
 		rec := &record{begin: o.now()}
-		out := &writer{ResponseWriter: w, control: http.NewResponseController(w), stall: o.opts.Stall, now: o.now}
+		out := &writer{ResponseWriter: w, control: http.NewResponseController(w), stall: o.opts.Stall, now: o.now, streams: r.ProtoMajor == 2}
 		out.extend()
 		var in *reader
 		if r.Body != nil && r.Body != http.NoBody {
-			in = &reader{ReadCloser: r.Body, control: out.control, stall: o.opts.Stall, now: o.now}
+			in = &reader{ReadCloser: r.Body, control: out.control, stall: o.opts.Stall, now: o.now, streams: out.streams}
 		}
 		seen := r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
 		if in != nil {
@@ -102,7 +102,7 @@ func (o *Observer) Wrap(next http.Handler) http.Handler {
 				out.status = http.StatusInternalServerError // next panics; the connection ends without an answer
 			}
 			o.metrics.underWay.Add(-1)
-			out.extend()
+			out.last()
 			if in != nil {
 				rec.in = in.n
 			}

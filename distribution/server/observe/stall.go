@@ -25,6 +25,9 @@ func (d *deadline) extend(now time.Time, stall time.Duration) {
 	}
 }
 
+// A connection of HTTP/1 has deadlines that only matter to a read or write that waits for its client. Those of a stream of HTTP/2
+// end it when they pass, whatever it does: there they are set for the time of each read and write, and then taken away.
+
 // writer notes status and length of an answer, and gives a client that takes nothing a deadline.
 type writer struct {
 	http.ResponseWriter
@@ -34,13 +37,14 @@ type writer struct {
 	stall   time.Duration
 	now     func() time.Time
 	until   deadline
+	streams bool // HTTP/2
 }
 
 // Unwrap is for http.ResponseController.
 func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *writer) extend() {
-	if w.stall > 0 {
+	if w.stall > 0 && !w.streams {
 		w.until.set = w.control.SetWriteDeadline
 		w.until.extend(w.now(), w.stall)
 	}
@@ -56,9 +60,20 @@ func (w *writer) WriteHeader(status int) {
 
 func (w *writer) Write(p []byte) (int, error) {
 	w.extend()
+	if w.streams && w.stall > 0 {
+		_ = w.control.SetWriteDeadline(w.now().Add(w.stall))
+		defer func() { _ = w.control.SetWriteDeadline(time.Time{}) }()
+	}
 	n, err := w.ResponseWriter.Write(p)
 	w.n += int64(n)
 	return n, err
+}
+
+// last gives what is still in a buffer when the handler ends a deadline.
+func (w *writer) last() {
+	if w.extend(); w.streams && w.stall > 0 {
+		_ = w.control.SetWriteDeadline(w.now().Add(w.stall))
+	}
 }
 
 // ReadFrom lets the kernel send a file, piece by piece, so that a deadline can be kept.
@@ -95,9 +110,13 @@ type reader struct {
 	now     func() time.Time
 	until   deadline
 	over    bool
+	streams bool // HTTP/2
 }
 
 func (r *reader) Read(p []byte) (int, error) {
+	if r.streams && r.stall > 0 {
+		return r.readStream(p)
+	}
 	if r.stall > 0 && !r.over {
 		r.until.set = r.control.SetReadDeadline
 		r.until.extend(r.now(), r.stall)
@@ -109,5 +128,13 @@ func (r *reader) Read(p []byte) (int, error) {
 		r.over = true
 		_ = r.control.SetReadDeadline(time.Time{})
 	}
+	return n, err
+}
+
+func (r *reader) readStream(p []byte) (int, error) {
+	_ = r.control.SetReadDeadline(r.now().Add(r.stall))
+	n, err := r.ReadCloser.Read(p)
+	_ = r.control.SetReadDeadline(time.Time{})
+	r.n += int64(n)
 	return n, err
 }
