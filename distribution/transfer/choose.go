@@ -80,6 +80,11 @@ func (l *library) image(ctx context.Context, d v1.Descriptor) (*Image, error) {
 	if !manifest.IsConfig(img.Manifest.Config.MediaType) {
 		return nil, fmt.Errorf("manifest %s has a configuration of media type %.200q: %w", d.Digest, img.Manifest.Config.MediaType, ErrNotImage)
 	}
+	if l.early != nil {
+		if err := l.early(ctx, img.Manifest.Config); err != nil {
+			return nil, fmt.Errorf("configuration: %w", err)
+		}
+	}
 	if img.ConfigRaw, err = l.read(ctx, img.Manifest.Config, manifest.MaxConfig); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}

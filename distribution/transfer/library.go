@@ -19,6 +19,8 @@ import (
 type library struct {
 	src    content.Fetcher
 	limits Limits
+	// early, if it is set, is called before a configuration is read.
+	early func(ctx context.Context, d v1.Descriptor) error
 
 	mu    sync.Mutex
 	known map[digest.Digest]v1.Descriptor // everything that was named

@@ -52,8 +52,10 @@ func Pull(ctx context.Context, src content.Fetcher, st *store.Store, layers *sna
 	}
 	defer lease.Release()
 	ctx = store.WithLease(ctx, lease)
+	near := nearFirst{st, src}
 	p := &puller{st: st, layers: layers, lease: lease, o: &o, progress: newProgress(o.Progress),
-		lib: newLibrary(nearFirst{st, src}, o.Limits), slots: make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))}
+		lib: newLibrary(near, o.Limits), slots: make(chan struct{}, max(2, runtime.GOMAXPROCS(0)))}
+	p.lib.early = near.store
 	pulled, err := p.pull(ctx, root)
 	if err != nil {
 		return nil, err
@@ -84,6 +86,26 @@ func (n nearFirst) Fetch(ctx context.Context, d v1.Descriptor, offset int64) (io
 		}
 	}
 	return n.Fetcher.Fetch(ctx, d, offset)
+}
+
+// store brings a configuration into the store as soon as it is wanted: then of several processes one asks for it.
+func (n nearFirst) store(ctx context.Context, d v1.Descriptor) error {
+	in, err := n.st.Ingest(ctx, d)
+	if errors.Is(err, content.ErrExists) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	raw, err := content.ReadAll(ctx, n.Fetcher, d, manifest.MaxConfig)
+	if err != nil {
+		return err
+	}
+	if _, err := in.Write(raw[min(in.Offset(), int64(len(raw))):]); err != nil {
+		return err
+	}
+	return in.Commit()
 }
 
 func (n nearFirst) Referrers(ctx context.Context, d v1.Descriptor, artifactType string) ([]v1.Descriptor, error) {
@@ -167,13 +189,14 @@ func (p *puller) fetch(ctx context.Context, plan *plan, img *Image, jobs int) er
 type work struct {
 	d       v1.Descriptor
 	diffIDs []digest.Digest // of the layer to unpack; none for what is not unpacked
+	stored  chan struct{}   // closed when it is in the store
 }
 
 func (p *puller) works(plan *plan, img *Image) []*work {
 	var all []*work
 	by := map[digest.Digest]*work{}
 	for _, d := range plan.blobs {
-		w := &work{d: d}
+		w := &work{d: d, stored: make(chan struct{})}
 		by[d.Digest] = w
 		all = append(all, w)
 	}
@@ -196,6 +219,7 @@ func (p *puller) blob(ctx context.Context, w *work) error {
 	slow.Stop()
 	if errors.Is(err, content.ErrExists) {
 		p.progress.say(Event{Kind: Exists, Descriptor: w.d, Done: w.d.Size})
+		close(w.stored)
 		p.unpack(w, func() (io.ReadCloser, error) { return p.stored(p.ctx, w.d) })
 		return nil
 	}
@@ -211,6 +235,7 @@ func (p *puller) blob(ctx context.Context, w *work) error {
 	switch {
 	case err == nil:
 		p.progress.say(Event{Kind: Done, Descriptor: w.d, Done: w.d.Size})
+		close(w.stored)
 		if before > 0 {
 			p.unpack(w, func() (io.ReadCloser, error) { return p.stored(p.ctx, w.d) })
 		}
@@ -276,7 +301,11 @@ func (p *puller) unpack(w *work, open func() (io.ReadCloser, error)) {
 				p.fail(fmt.Errorf("unpack %s: %w", w.d.Digest, err))
 				return
 			}
-			p.progress.say(Event{Kind: Unpacked, Descriptor: w.d, Done: w.d.Size})
+			select { // syncing a small blob may take longer than unpacking it
+			case <-w.stored:
+				p.progress.say(Event{Kind: Unpacked, Descriptor: w.d, Done: w.d.Size})
+			case <-p.ctx.Done():
+			}
 		})
 	}
 }
