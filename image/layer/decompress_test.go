@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"math"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -262,7 +263,7 @@ func TestRatio(t *testing.T) {
 		{1000, freeRatio + 1, Limits{Ratio: -1}, true}, {3 << 20, freeRatio + 1, Limits{Ratio: 10}, false},
 	} {
 		limits := c.limits.withDefaults()
-		m := &meter{compressed: &countReader{}, limits: &limits}
+		m := &meter{compressed: &countReader{ctx: t.Context()}, limits: &limits}
 		m.compressed.n.Store(c.stored)
 		var err error
 		for left := c.made; left > 0 && err == nil; left -= 1 << 30 {
@@ -307,6 +308,22 @@ func peak(t *testing.T) int64 {
 		t.Fatal(err)
 	}
 	return int64(u.Maxrss) << 10
+}
+
+// TestCancelNothing ends the decoding of members that give nothing, for ever.
+func TestCancelNothing(t *testing.T) {
+	root, err := os.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	member := []byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+	defer cancel()
+	_, err = Unpack(ctx, root, &repeat{p: member, left: math.MaxInt}, Options{})
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
 }
 
 func TestCancel(t *testing.T) {

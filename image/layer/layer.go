@@ -96,7 +96,7 @@ func Unpack(ctx context.Context, root *os.File, r io.Reader, o Options) (Result,
 			return Result{}, fmt.Errorf("unpack layer: diff ID %q: %w", o.DiffID, err)
 		}
 	}
-	counted := &countReader{r: r}
+	counted := &countReader{ctx: ctx, r: r}
 	stream, compression, err := Decompress(counted)
 	if err != nil {
 		return Result{}, fmt.Errorf("unpack layer: %w", err)

@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -51,13 +52,18 @@ func (e *LimitError) Error() string {
 	return fmt.Sprintf("more than "+what+"; to allow it raise the layer limit %s", e.Max, e.Name)
 }
 
-// countReader counts bytes; anybody may look at the count.
+// countReader counts the stored bytes; anybody may look at the count. It ends with ctx, so that no decoder can be kept busy
+// beyond that with a stream that never gives anything.
 type countReader struct {
-	r io.Reader
-	n atomic.Int64
+	ctx context.Context
+	r   io.Reader
+	n   atomic.Int64
 }
 
 func (c *countReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
 	n, err := c.r.Read(p)
 	c.n.Add(int64(n))
 	return n, err

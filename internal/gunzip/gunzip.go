@@ -96,9 +96,12 @@ func (z *Reader) skip(n int) error {
 	return nil
 }
 
+// maxText is how long a name or comment in a header may be, in bytes: an endless one is no header.
+const maxText = 64 << 10
+
 // skipText skips bytes up to a zero.
 func (z *Reader) skipText() error {
-	for {
+	for range maxText {
 		b, err := z.bytes(1)
 		if err != nil {
 			return err
@@ -108,6 +111,7 @@ func (z *Reader) skipText() error {
 			return nil
 		}
 	}
+	return errHeader
 }
 
 // Flags of a header, RFC 1952 section 2.3.1.

@@ -142,6 +142,34 @@ func TestCut(t *testing.T) {
 	}
 }
 
+// TestHeaders has headers of any length, and one that never ends.
+func TestHeaders(t *testing.T) {
+	plain := slices.Concat([]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0}, nothing, make([]byte, 8))
+	for name, c := range map[string]struct {
+		header []byte
+		ok     bool
+	}{
+		"long extra":    {slices.Concat([]byte{0x1f, 0x8b, 8, 4, 0, 0, 0, 0, 0, 0, 0xff, 0xff}, make([]byte, 0xffff)), true},
+		"long name":     {slices.Concat([]byte{0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 0}, bytes.Repeat([]byte("n"), 60_000), []byte{0}), true},
+		"checksum":      {[]byte{0x1f, 0x8b, 8, 2, 0, 0, 0, 0, 0, 0, 1, 2}, true},
+		"endless name":  {slices.Concat([]byte{0x1f, 0x8b, 8, 8, 0, 0, 0, 0, 0, 0}, bytes.Repeat([]byte("n"), 1<<20), []byte{0}), false},
+		"reserved flag": {[]byte{0x1f, 0x8b, 8, 0x20, 0, 0, 0, 0, 0, 0}, false},
+		"other method":  {[]byte{0x1f, 0x8b, 7, 0, 0, 0, 0, 0, 0, 0}, false},
+	} {
+		got, err := gunzip(bytes.NewReader(append(c.header, plain[10:]...)))
+		if c.ok != (err == nil) || len(got) != 0 {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+	}
+	// Members that give nothing, again and again.
+	if got, err := gunzip(bytes.NewReader(bytes.Repeat(plain, 200_000))); err != nil || len(got) != 0 {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+}
+
+// nothing is the deflate stream of nothing.
+var nothing = []byte{3, 0}
+
 // FuzzGunzip compares with another decoder: what that takes is taken, with the same content; what it refuses is refused.
 func FuzzGunzip(f *testing.F) {
 	for _, text := range texts(f) {

@@ -31,6 +31,7 @@ type inflater struct {
 	low   int // the first byte that a match may refer to
 	state int
 	last  bool // block
+	std   bool // lit and dist are those of fixed
 	left  int  // bytes of a stored block
 
 	lit  [litEntries]uint32
@@ -222,6 +223,10 @@ func (d *inflater) stored() error {
 
 // fixed sets up the code of RFC 1951 section 3.2.6.
 func (d *inflater) fixed() {
+	d.state = inCodes
+	if d.std {
+		return
+	}
 	lens := d.lens[:288+32]
 	for i := range lens {
 		switch {
@@ -237,7 +242,7 @@ func (d *inflater) fixed() {
 	}
 	build(d.lit[:], litBits, lens[:288], litSymbols[:])
 	build(d.dist[:], distBits, lens[288:], distSymbols[:])
-	d.state = inCodes
+	d.std = true
 }
 
 var preOrder = [19]uint8{16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15}
@@ -267,6 +272,7 @@ func (d *inflater) dynamic() error {
 	if err := d.lengths(table[:], nlit+ndist); err != nil {
 		return err
 	}
+	d.std = false
 	if d.lens[256] == 0 || !build(d.lit[:], litBits, d.lens[:nlit], litSymbols[:]) ||
 		!build(d.dist[:], distBits, d.lens[nlit:nlit+ndist], distSymbols[:]) {
 		return errCorrupt
