@@ -110,36 +110,54 @@ const openFor = time.Minute
 // figuresFor is how long a figure that is found by looking at the whole storage is good.
 const figuresFor = time.Minute
 
-// figures are what the metrics say about the storage.
+// figures are what the metrics say about the storage. They are counted behind the answers: a large storage takes longer than who
+// reads metrics waits.
 type figures struct {
 	storage storage.Storage
+	stop    context.Context
+	running sync.WaitGroup
 
 	mu                    sync.Mutex
 	at                    time.Time
+	counting              bool
 	nUploads, nBlobs, sum float64
 }
 
-func (f *figures) uploads() float64 { f.look(); return f.nUploads }
-func (f *figures) blobs() float64   { f.look(); return f.nBlobs }
-func (f *figures) bytes() float64   { f.look(); return f.sum }
+func (f *figures) uploads() float64 { return f.look(&f.nUploads) }
+func (f *figures) blobs() float64   { return f.look(&f.nBlobs) }
+func (f *figures) bytes() float64   { return f.look(&f.sum) }
 
-// look counts again what was counted too long ago.
-func (f *figures) look() {
+// look returns a figure, and has them counted again if they are too old.
+func (f *figures) look(figure *float64) float64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if !f.at.IsZero() && time.Since(f.at) < figuresFor {
-		return
+	if !f.counting && f.stop.Err() == nil && time.Since(f.at) >= figuresFor {
+		f.counting = true
+		f.running.Go(f.count)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), figuresFor)
-	defer cancel()
+	return *figure
+}
+
+// wait waits for a count under way.
+func (f *figures) wait() {
+	if f != nil {
+		f.running.Wait()
+	}
+}
+
+func (f *figures) count() {
 	uploads, blobs, sum := 0, 0, int64(0)
-	err := f.storage.ListUploads(ctx, func(storage.Upload) error { uploads++; return nil })
+	err := f.storage.ListUploads(f.stop, func(storage.Upload) error { uploads++; return f.stop.Err() })
 	if err == nil {
-		err = f.storage.Contents(ctx, func(b storage.BlobInfo) error { blobs++; sum += b.Size; return nil })
+		err = f.storage.Contents(f.stop, func(b storage.BlobInfo) error { blobs++; sum += b.Size; return f.stop.Err() })
 	}
-	if f.at = time.Now(); err != nil {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.at, f.counting = time.Now(), false
+	if err != nil && f.stop.Err() == nil {
 		complain(fmt.Errorf("metrics: count what is stored: %w", err))
-		return
 	}
-	f.nUploads, f.nBlobs, f.sum = float64(uploads), float64(blobs), float64(sum)
+	if err == nil {
+		f.nUploads, f.nBlobs, f.sum = float64(uploads), float64(blobs), float64(sum)
+	}
 }

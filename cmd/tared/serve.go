@@ -33,6 +33,7 @@ type registry struct {
 	guard   *access.Guard // nil if everybody may do everything
 	watch   *observe.Observer
 	log     *logFile // nil for none
+	figures *figures // nil without metrics
 }
 
 // serve serves until SIGINT or SIGTERM. again reads the configuration anew, for SIGHUP.
@@ -53,7 +54,11 @@ func serve(c *config.Config, again func() (*config.Config, error)) (err error) {
 		return err
 	}
 	stop, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer cancel()
+	context.AfterFunc(stop, cancel) // the second signal kills
+	defer func() { cancel(); x.figures.wait() }()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	if err := x.serveMetrics(stop); err != nil {
 		return err
 	}
@@ -61,7 +66,7 @@ func serve(c *config.Config, again func() (*config.Config, error)) (err error) {
 	if err != nil {
 		return err
 	}
-	go x.reload(stop, again)
+	go x.reload(stop, hup, again)
 	collected := x.collectBehind(stop)
 	err = listen.Serve(stop, l, handler, x.times(x.watch.End))
 	cancel()
@@ -195,10 +200,10 @@ func (x *registry) serveMetrics(stop context.Context) error {
 	if err != nil {
 		return fmt.Errorf("metrics: %w", err)
 	}
-	figures := &figures{storage: x.storage}
-	x.watch.Gauge("tared_uploads_under_way", figures.uploads)
-	x.watch.Gauge("tared_storage_bytes", figures.bytes)
-	x.watch.Gauge("tared_storage_blobs", figures.blobs)
+	x.figures = &figures{storage: x.storage, stop: stop}
+	x.watch.Gauge("tared_uploads_under_way", x.figures.uploads)
+	x.watch.Gauge("tared_storage_bytes", x.figures.bytes)
+	x.watch.Gauge("tared_storage_blobs", x.figures.blobs)
 	fmt.Fprintf(os.Stderr, "tared: metrics on http://%s/metrics\n", l.Addr())
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", x.watch.MetricsHandler())
@@ -212,10 +217,7 @@ func (x *registry) serveMetrics(stop context.Context) error {
 }
 
 // reload puts the permissions of the file in force again at each SIGHUP, and opens the log anew.
-func (x *registry) reload(stop context.Context, again func() (*config.Config, error)) {
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+func (x *registry) reload(stop context.Context, hup <-chan os.Signal, again func() (*config.Config, error)) {
 	for {
 		select {
 		case <-stop.Done():
