@@ -244,8 +244,7 @@ func (r *Repository) Tag(ctx context.Context, d v1.Descriptor, ref string) error
 	if err != nil {
 		return err
 	}
-	_, err = r.publish(ctx, doc, ref, nil)
-	return err
+	return r.PushManifest(ctx, doc.desc, doc.raw, ref)
 }
 
 // PushManifest pushes a manifest or an index, and gives it tags, in as few requests as the registry allows. raw must be what d
