@@ -34,6 +34,9 @@ func (e *Engine) unpacked(ctx context.Context, text string, o *RunOptions) (*ima
 		return nil, nil, err
 	}
 	rootfs, err := e.unpack(ctx, img)
+	if o.Pulled != nil {
+		o.Pulled()
+	}
 	return img, rootfs, err
 }
 

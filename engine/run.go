@@ -42,7 +42,7 @@ type RunOptions struct {
 	Pull     PullPolicy         // for images of registries and the store
 	Platform *manifest.Platform // nil: this machine's
 	Report                      // of a pull
-	Pulled   func()             // called when the image is there, before the container has the terminal; may be nil
+	Pulled   func()             // called when the image is unpacked, before anything else has the terminal; may be nil
 }
 
 // syncAfter is how long a container runs before its layers are written to disk for certain.

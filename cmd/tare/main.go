@@ -156,6 +156,7 @@ func rootOption(set *getopt.Set, root *string) {
 
 // signalContext returns a context that ends when the user wants the command to end.
 func signalContext() context.Context {
-	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) //nolint:govet // until the process ends
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	return ctx
 }

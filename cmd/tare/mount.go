@@ -41,7 +41,7 @@ func setupMount(set *getopt.Set) func([]string) (int, error) {
 		if err != nil {
 			return exitTare, err
 		}
-		o.Progress, o.Warn = p.begin(false), warn
+		o.Progress, o.Warn, o.Pulled = p.begin(false), warn, p.end
 		defer p.end()
 		if len(args) >= 2 && args[1] != "--" {
 			if len(args) > 2 {
