@@ -8,9 +8,8 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
-
-	"github.com/tare-oci/tare/internal/gunzip"
 )
 
 // Compression of a stored layer.
@@ -41,11 +40,12 @@ func Decompress(r io.Reader) (io.ReadCloser, Compression, error) {
 	}
 	switch {
 	case bytes.HasPrefix(magic, []byte{0x1f, 0x8b}):
-		z, err := gunzip.NewReader(b)
+		z, err := gzip.NewReader(b)
 		if err != nil {
-			return nil, "", fmt.Errorf("read gzip header: %w", err)
+			return nil, "", fmt.Errorf("read gzip header: %w", unexpected(err))
 		}
-		return io.NopCloser(prefixErrors{z, "read gzip"}), Gzip, nil
+		z.Multistream(false)
+		return &gzipReader{z: z, b: b}, Gzip, nil
 	case bytes.HasPrefix(magic, []byte{0x28, 0xb5, 0x2f, 0xfd}), isSkippable(magic):
 		z, err := zstd.NewReader(b, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindow))
 		if err != nil {
@@ -91,6 +91,54 @@ func (p prefixErrors) Read(b []byte) (int, error) {
 		err = fmt.Errorf("%s: %w", p.verb, err)
 	}
 	return n, err
+}
+
+// gzipReader reads members one by one, because a decoder that looks for the next member by itself takes trailing zeros for a
+// broken header.
+type gzipReader struct {
+	z   *gzip.Reader
+	b   *bufio.Reader
+	err error
+}
+
+func (g *gzipReader) Read(p []byte) (int, error) {
+	for g.err == nil {
+		n, err := g.z.Read(p)
+		if err == nil || n > 0 && errors.Is(err, io.EOF) {
+			return n, nil // the end comes again with the next call
+		}
+		if !errors.Is(err, io.EOF) {
+			g.err = fmt.Errorf("read gzip: %w", err)
+			return n, g.err
+		}
+		g.err = g.next()
+	}
+	return 0, g.err
+}
+
+// next starts the next member; io.EOF if there is none.
+func (g *gzipReader) next() error {
+	magic, err := g.b.Peek(2)
+	if len(magic) == 2 && magic[0] == 0x1f && magic[1] == 0x8b {
+		if err := g.z.Reset(g.b); err != nil {
+			return fmt.Errorf("read gzip header: %w", unexpected(err))
+		}
+		g.z.Multistream(false)
+		return nil
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, g.b); err != nil {
+		return err
+	}
+	return io.EOF
+}
+
+func (g *gzipReader) Close() error {
+	g.err = io.ErrClosedPipe
+	g.z.Close() // repeats the error of the last Read
+	return nil
 }
 
 type zstdReader struct{ z *zstd.Decoder }
