@@ -92,7 +92,11 @@ func (img *image) addLayer(ctx context.Context, from []string, size int64, taken
 	z := gzip.NewWriter(out)
 	in := &counter{w: io.MultiWriter(z, plain)}
 	t := tar.NewWriter(in)
+	written := map[string]bool{"/": true}
 	for _, root := range from {
+		if err := img.addParents(t, filepath.Dir(root), written); err != nil {
+			return err
+		}
 		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 			if err != nil || ctx.Err() != nil {
 				return err
@@ -124,6 +128,25 @@ func (img *image) addLayer(ctx context.Context, from []string, size int64, taken
 }
 
 func (img *image) blob(d v1.Descriptor) string { return filepath.Join(img.dir, d.Digest.Encoded()) }
+
+// addParents writes the directories above a layer's files once, as the builders of images do.
+func (img *image) addParents(t *tar.Writer, path string, written map[string]bool) error {
+	if written[path] {
+		return nil
+	}
+	written[path] = true
+	if err := img.addParents(t, filepath.Dir(path), written); err != nil {
+		return err
+	}
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return img.addFile(t, path, fs.FileInfoToDirEntry(info))
+}
 
 // addFile writes what is at path, if it is a file, a directory or a link.
 func (img *image) addFile(t *tar.Writer, path string, d fs.DirEntry) error {
