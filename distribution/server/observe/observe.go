@@ -91,7 +91,10 @@ func (o *Observer) Wrap(next http.Handler) http.Handler {
 		if r.Body != nil && r.Body != http.NoBody {
 			in = &reader{ReadCloser: r.Body, control: out.control, stall: o.opts.Stall, now: o.now, streams: out.streams}
 		}
-		seen := r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
+		seen := r
+		if o.opts.Log != nil { // only the log wants to know who it was
+			seen = r.WithContext(context.WithValue(r.Context(), recordKey{}, rec))
+		}
 		if in != nil {
 			seen.Body = in
 		}
@@ -170,11 +173,29 @@ func routeOf(path string) route {
 		}
 		return routeOther
 	}
-	p, err := protocol.ParsePath(path)
-	if err != nil {
-		return routeOther
+	switch path {
+	case "/v2", "/v2/":
+		return route(protocol.Base)
+	case "/v2/_catalog":
+		return route(protocol.Catalog)
 	}
-	return route(p.Kind)
+	i := strings.LastIndexByte(path, '/')
+	before, last := path[:i], path[i+1:]
+	for _, end := range ends {
+		if strings.HasSuffix(before, end.before) && (end.last == "*" && last != "" || end.last == last) {
+			return end.route
+		}
+	}
+	return routeOther
+}
+
+// ends are how paths of the API end. Whether their names are valid is none of our business.
+var ends = [...]struct {
+	before, last string
+	route        route
+}{
+	{"/manifests", "*", route(protocol.Manifest)}, {"/blobs/uploads", "", route(protocol.Uploads)}, {"/blobs/uploads", "*", route(protocol.Upload)},
+	{"/blobs", "uploads", route(protocol.Uploads)}, {"/blobs", "*", route(protocol.Blob)}, {"/tags", "list", route(protocol.Tags)}, {"/referrers", "*", route(protocol.Referrers)},
 }
 
 func plain(w http.ResponseWriter, status int, text string) {
