@@ -100,7 +100,9 @@ func TestWorkdirCVE_2026_55686(t *testing.T) {
 // TestGeneratedFilesCVE_2022_4318: a line break in what becomes a line of a file that tare writes.
 func TestGeneratedFilesCVE_2022_4318(t *testing.T) {
 	x := newTare(t)
-	x.links("g:1", func(c *v1.ImageConfig) { c.Env = append(c.Env, "HOME=/root\nevil:x:0:0::/:/bin/sh", "X=a\n192.0.2.66 evil") })
+	x.links("g:1", func(c *v1.ImageConfig) {
+		c.Env = append(c.Env, "HOME=/root\nevil:x:0:0::/:/bin/sh", "X=a\n192.0.2.66 evil")
+	})
 	for _, host := range []string{"box\n192.0.2.66 evil", "box evil", "box\tevil", "box\n"} {
 		if out, err := x.try("run", "--rm", "--hostname", host, "g:1", "/bin/busybox", "cat", "/etc/hosts"); err == nil {
 			t.Errorf("host name %q: %s", host, out)
