@@ -2,11 +2,14 @@ package engine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go/v1"
@@ -87,7 +90,11 @@ func (e *Engine) copies() bool { return e.layers.Driver() == snapshot.Copy }
 
 // input opens what a container has written, and what is below it.
 func (c *Container) input(rootfs *snapshot.Rootfs) (diff.Input, func(), error) {
-	in := diff.Input{Overlay: true, UserXattr: os.Geteuid() != 0}
+	mounts, err := c.mountPoints()
+	if err != nil {
+		return diff.Input{}, nil, err
+	}
+	in := diff.Input{Overlay: true, UserXattr: os.Geteuid() != 0, MountPoints: mounts}
 	if c.engine.copies() {
 		return in, nil, errors.New("tell what a container has changed: not supported yet where there is no overlayfs")
 	}
@@ -96,7 +103,6 @@ func (c *Container) input(rootfs *snapshot.Rootfs) (diff.Input, func(), error) {
 			f.Close()
 		}
 	}
-	var err error
 	if in.Upper, err = os.Open(c.path("upper")); err != nil {
 		return in, func() {}, err
 	}
@@ -110,6 +116,30 @@ func (c *Container) input(rootfs *snapshot.Rootfs) (diff.Input, func(), error) {
 		in.Lower = append(in.Lower, f)
 	}
 	return in, closeAll, nil
+}
+
+// mountPoints returns where things were mounted in the container's root, as its bundle says.
+func (c *Container) mountPoints() ([]string, error) {
+	data, err := os.ReadFile(c.path("config.json"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil // it never got so far
+	}
+	if err != nil {
+		return nil, err
+	}
+	var spec struct {
+		Mounts []struct {
+			Destination string `json:"destination"`
+		} `json:"mounts"`
+	}
+	if err := json.Unmarshal(data, &spec); err != nil {
+		return nil, fmt.Errorf("read config.json of container %.12s: %w", c.record.ID, err)
+	}
+	var points []string
+	for _, m := range spec.Mounts {
+		points = append(points, strings.TrimPrefix(filepath.Clean("/"+m.Destination), "/"))
+	}
+	return points, nil
 }
 
 // Diff tells what a container has changed in its files.

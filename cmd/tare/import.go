@@ -24,6 +24,9 @@ func setupImport(set *getopt.Set) func([]string) (int, error) {
 	var o mutate.Options
 	var root string
 	p := manifest.Host()
+	if p.Architecture != "arm" { // there is no arm without
+		p.Variant = "" // what this processor can do besides says nothing of the files
+	}
 	makeOptions(set, &o)
 	compressionOption(set, &o.Compression)
 	set.Func("platform", 0, "OS/ARCH[/VARIANT]", "what the files are for (this machine)", func(v string) (err error) {

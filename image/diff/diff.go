@@ -54,7 +54,10 @@ type Input struct {
 	// Content compares the bytes of files of which all attributes, size and time of modification included, are equal. For
 	// Overlay this is always so: only files in the upper directory are read.
 	Content bool
-	Limits  Limits
+	// MountPoints are paths without a slash before them at which something was mounted while the changes were made. What is only
+	// there because of that is no change: the empty file or directory that was made for it, and the time of the directory it is in.
+	MountPoints []string
+	Limits      Limits
 }
 
 // Limits on the trees; zero values mean the defaults. An error names the limit that was met.
@@ -299,15 +302,13 @@ func (w *walker) name(path string, upper int, name string, lower []int, full boo
 	case !errors.Is(err, syscall.ENOENT):
 		return fmt.Errorf("read lower %q: %w", shorten(path), err)
 	}
+	same, err := w.unchanged(e, low, lowDir)
+	if err != nil {
+		return fmt.Errorf("compare %q: %w", shorten(path), err)
+	}
 	is := changed
-	if e.existed {
-		same, err := w.sameFile(e, low, lowDir)
-		if err != nil {
-			return fmt.Errorf("compare %q: %w", shorten(path), err)
-		}
-		if same {
-			is = unchanged
-		}
+	if same {
+		is = unchanged
 	}
 	if !st.IsDir() {
 		if err := w.checkWhole(upper, name, path); err != nil {
@@ -319,6 +320,29 @@ func (w *walker) name(path string, upper int, name string, lower []int, full boo
 		return w.send(e)
 	}
 	return w.enter(e, lower, is, full, depth)
+}
+
+// unchanged tells whether e itself is as it was, or is there for a mount only.
+func (w *walker) unchanged(e *event, low *fsat.Stat, lowDir int) (bool, error) {
+	at, above := w.mountPoint(e.path)
+	if !e.existed {
+		return (at || above) && e.IsDir() || at && e.IsRegular() && e.Size == 0, nil
+	}
+	if above && e.IsDir() && low.IsDir() {
+		before := *low
+		before.Mtime = e.Mtime
+		low = &before
+	}
+	return w.sameFile(e, low, lowDir)
+}
+
+// mountPoint tells whether something was mounted at path, or at a path below it.
+func (w *walker) mountPoint(path string) (at, above bool) {
+	for _, p := range w.in.MountPoints {
+		at = at || p == path
+		above = above || strings.HasPrefix(p, path+"/")
+	}
+	return at, above
 }
 
 // enter compares what is in the directory e.

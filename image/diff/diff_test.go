@@ -411,3 +411,26 @@ func TestWriteErrors(t *testing.T) {
 		runtime.Gosched()
 	}
 }
+
+// TestMountPoints leaves out what is only there because something was mounted on it.
+func TestMountPoints(t *testing.T) {
+	need(t, "setfattr")
+	before := t.TempDir()
+	sh(t, before, "mkdir -p etc var/lib; echo x >etc/keep; touch -d 2001-01-01 etc var")
+	after := copyOf(t, before)
+	sh(t, after, "mkdir -p dev proc/self mnt/data new/dir var/run; : >etc/hosts; echo mine >etc/hostname; : >proc/found; touch etc/other")
+	in := trees(t, before, after)
+	in.MountPoints = []string{"dev", "proc", "mnt/data", "etc/hosts", "etc/hostname", "new/dir", "var/lib"}
+	const want = `C /etc
+A /etc/hostname
+A /etc/other
+A /proc
+A /proc/found
+A /proc/self
+C /var
+A /var/run
+`
+	if got := list(t, in); strings.TrimSpace(got) != strings.TrimSpace(want) {
+		t.Errorf("changes:\n%s\nwant:\n%s", got, want)
+	}
+}
