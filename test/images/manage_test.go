@@ -121,6 +121,11 @@ func TestMake(t *testing.T) {
 			t.Errorf("diff: no %q in %q", line, out)
 		}
 	}
+	for _, made := range []string{"/etc/hosts", "/proc", "/dev"} {
+		if strings.Contains(out+"\n", " "+made+"\n") {
+			t.Errorf("diff lists the mount point %s: %q", made, out)
+		}
+	}
 	b.env = append(b.env, "SOURCE_DATE_EPOCH=1700000000")
 	id := b.ok("commit -m why -c", `CMD ["cat","/etc/new"]`, "c", "made:1")
 	if again := b.ok("commit -m why -c", `CMD ["cat","/etc/new"]`, "c", "made:2"); again != id || !strings.HasPrefix(id, "sha256:") {
