@@ -320,3 +320,52 @@ func TestSHA512(t *testing.T) {
 	}
 	x.do("fsck")
 }
+
+// TestNulls: C1, null is what is not there, from the registry to a container.
+func TestNulls(t *testing.T) {
+	l, x := newLayout(t), newTare(t)
+	layer := tarOf(t, "f", "x")
+	c := l.blob(v1.MediaTypeImageConfig, fmt.Appendf(nil, `{"created":null,"author":null,"variant":null,"architecture":%q,"os":"linux","config":null,"history":null,`+
+		`"rootfs":{"type":"layers","diff_ids":[%q]}}`, runtime.GOARCH, digest.FromBytes(layer)))
+	l.entry(l.manifest(c, l.blob(v1.MediaTypeImageLayer, layer)), "x")
+	x.do("copy", l.ref("x"), "store:n:1")
+	for _, command := range []string{"inspect", "history"} {
+		x.do(command, "n:1")
+	}
+	if got := x.do("mount", "n:1", "--", "cat", "f"); got != "x" {
+		t.Errorf("the file has %q", got)
+	}
+	x.refused("no command: neither the image nor the command line names one", "run", "--rm", "n:1")
+	if got := x.do("run", "--rm", "-v", "/bin/busybox:/busybox", "n:1", "/busybox", "pwd"); got != "/\n" {
+		t.Errorf("the working directory is %q", got)
+	}
+}
+
+// TestUnknownAlgorithm: D3, a digest that nobody here can compute is kept where it is only a reference, and what is stored under
+// it is not copied unverified.
+func TestUnknownAlgorithm(t *testing.T) {
+	l, x, r := newLayout(t), newTare(t), newRegistry(t)
+	unknown := v1.Descriptor{MediaType: "application/x.y", Digest: "multihash+base58:QmRZxt2b1FVZPNqd8hsiykDL3TdBDeTSPX9Kv46HmX4Gx8", Size: 3}
+	var m v1.Manifest
+	if err := json.Unmarshal(l.has(l.simple("f", "x").Digest), &m); err != nil {
+		t.Fatal(err)
+	}
+	m.Subject = &unknown
+	d := l.json(v1.MediaTypeImageManifest, m)
+	l.entry(d, "x")
+	to := &layout{t, t.TempDir(), digest.SHA256}
+	x.do("copy", l.ref("x"), "docker://"+r.addr+"/a:1")
+	x.do("copy", "docker://"+r.addr+"/a:1", to.ref("x"))
+	if data := to.has(d.Digest); !bytes.Contains(data, []byte(unknown.Digest)) {
+		t.Errorf("the manifest became %s", data)
+	}
+	m.Subject, m.Layers = nil, append(m.Layers, unknown)
+	l.entry(l.json(v1.MediaTypeImageManifest, m), "y")
+	l.write("blobs/multihash+base58/"+unknown.Digest.Encoded(), []byte("abc"))
+	for _, target := range []string{"docker://" + r.addr + "/b:1", "store:b:1", to.ref("y")} {
+		x.refused("cannot be verified", "copy", l.ref("y"), target)
+	}
+	if status, _, _ := r.get("b/manifests/1"); status != 404 {
+		t.Errorf("the registry has it: %d", status)
+	}
+}

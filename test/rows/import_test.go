@@ -54,7 +54,7 @@ func TestImportForms(t *testing.T) {
 		}
 	}
 	x := newTare(t)
-	x.refused("https://registry.example/x.tar", "import", "https://registry.example/x.tar", "i:3")
+	x.refused("not fetched from URLs: pipe what fetches it into tare import -", "import", "https://registry.example/x.tar", "i:3")
 }
 
 // TestHistoryOfOthers: C4, an image whose history has more or fewer entries than it has layers is good; only tare history, which
