@@ -66,7 +66,7 @@ func (e *Engine) manifestOf(ctx context.Context, c *Container) (*store.Store, v1
 	if err != nil {
 		return nil, v1.Descriptor{}, err
 	}
-	all, _, err := transfer.List(ctx, st, root, transfer.Options{Sparse: true})
+	all, _, err := transfer.List(ctx, st, root, transfer.Options{Limits: e.limits.graph, Sparse: true})
 	if err != nil {
 		return nil, v1.Descriptor{}, err
 	}

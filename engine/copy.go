@@ -112,7 +112,7 @@ func (e *Engine) source(ctx context.Context, text string, reg *registries) (*pla
 
 // copyTo copies what is below root to its place.
 func (e *Engine) copyTo(ctx context.Context, src content.Source, root v1.Descriptor, to reference.Reference, reg *registries, o *CopyOptions) error {
-	opts := transfer.Options{Platforms: o.Platforms, Sparse: o.Sparse, Referrers: o.Referrers, Jobs: o.Jobs, Progress: o.Progress}
+	opts := transfer.Options{Limits: e.limits.graph, Platforms: o.Platforms, Sparse: o.Sparse, Referrers: o.Referrers, Jobs: o.Jobs, Progress: o.Progress}
 	if !manifest.IsIndex(root.MediaType) {
 		opts.Platforms = nil
 	}
@@ -161,7 +161,7 @@ func (e *Engine) copyToStore(ctx context.Context, src content.Source, root v1.De
 	if err != nil {
 		return err
 	}
-	opts := transfer.PullOptions{Platforms: o.Platforms, All: len(o.Platforms) == 0, Sparse: o.Sparse, Referrers: o.Referrers, NoUnpack: true,
+	opts := transfer.PullOptions{Limits: e.limits.graph, Platforms: o.Platforms, All: len(o.Platforms) == 0, Sparse: o.Sparse, Referrers: o.Referrers, NoUnpack: true,
 		Name: name, Jobs: o.Jobs, Progress: o.Progress}
 	_, err = transfer.Pull(ctx, unwrap(src), st, e.layers, root, opts)
 	return err

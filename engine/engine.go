@@ -34,6 +34,7 @@ import (
 type Engine struct {
 	root   string
 	layers *snapshot.Store
+	limits outside
 	// imageStore opens the store of images when it is needed for the first time: it stays open.
 	imageStore func() (*store.Store, error)
 }
@@ -61,13 +62,16 @@ func Open(root string) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{root: root}
+	if e.limits, err = readLimits(); err != nil {
+		return nil, err
+	}
 	e.imageStore = sync.OnceValues(func() (*store.Store, error) { return store.Open(e.path("store")) })
 	for _, d := range []string{"names", "running", "containers", "images"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o700); err != nil {
 			return nil, fmt.Errorf("open %s: %w", root, err)
 		}
 	}
-	if e.layers, err = snapshot.Open(e.path("layers"), snapshot.Options{}); err != nil {
+	if e.layers, err = snapshot.Open(e.path("layers"), snapshot.Options{Limits: e.limits.layer}); err != nil {
 		return nil, err
 	}
 	return e, nil

@@ -71,7 +71,7 @@ func (e *Engine) byPrefix(ctx context.Context, st *store.Store, list []store.Nam
 	begins := func(d digest.Digest) bool { return strings.HasPrefix(d.Encoded(), hex) }
 	var found []v1.Descriptor
 	for _, n := range list {
-		all, _, err := transfer.List(ctx, st, n.Descriptor, transfer.Options{Sparse: true})
+		all, _, err := transfer.List(ctx, st, n.Descriptor, transfer.Options{Limits: e.limits.graph, Sparse: true})
 		if err != nil {
 			continue // a damaged image has no ID; fsck tells about it
 		}
@@ -174,7 +174,7 @@ func Familiar(name string) string {
 // describe tells about the image below root, as far as it can be read.
 func (e *Engine) describe(ctx context.Context, st *store.Store, root v1.Descriptor) ImageInfo {
 	info := ImageInfo{Digest: root.Digest, MediaType: root.MediaType}
-	all, _, err := transfer.List(ctx, st, root, transfer.Options{Sparse: true})
+	all, _, err := transfer.List(ctx, st, root, transfer.Options{Limits: e.limits.graph, Sparse: true})
 	if err != nil {
 		info.Error = err.Error()
 		return info

@@ -71,7 +71,7 @@ func (e *Engine) Pull(ctx context.Context, name string, o PullOptions) (*Pulled,
 	if err != nil && !errors.Is(err, content.ErrNotFound) {
 		return nil, err
 	}
-	got, err := transfer.Pull(ctx, src, st, e.layers, root, transfer.PullOptions{Platforms: o.Platforms, All: o.All, Referrers: o.Referrers,
+	got, err := transfer.Pull(ctx, src, st, e.layers, root, transfer.PullOptions{Limits: e.limits.graph, Platforms: o.Platforms, All: o.All, Referrers: o.Referrers,
 		NoUnpack: o.NoUnpack, Jobs: o.Jobs, Name: n.String(), Progress: o.Progress})
 	if err != nil {
 		return nil, fmt.Errorf("pull %s: %w", n, err)

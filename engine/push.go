@@ -59,7 +59,7 @@ func (e *Engine) Push(ctx context.Context, text string, o PushOptions) (*Pushed,
 		return nil, err
 	}
 	p := &Pushed{Name: n.String()}
-	if root, p.Alone, err = whatToPush(ctx, st, root, &o); err != nil {
+	if root, p.Alone, err = e.whatToPush(ctx, st, root, &o); err != nil {
 		return nil, fmt.Errorf("push %s: %w", n, err)
 	}
 	p.Digest, p.Size = root.Digest, root.Size
@@ -71,7 +71,7 @@ func (e *Engine) Push(ctx context.Context, text string, o PushOptions) (*Pushed,
 	if err != nil {
 		return nil, err
 	}
-	opts := transfer.Options{Platforms: o.Platforms, Sparse: o.Sparse, Referrers: o.Referrers,
+	opts := transfer.Options{Limits: e.limits.graph, Platforms: o.Platforms, Sparse: o.Sparse, Referrers: o.Referrers,
 		SkipNonDistributable: !o.NonDistributable, Jobs: o.Jobs, Progress: o.Progress}
 	if !manifest.IsIndex(root.MediaType) {
 		opts.Platforms = nil
@@ -84,7 +84,7 @@ func (e *Engine) Push(ctx context.Context, text string, o PushOptions) (*Pushed,
 
 // whatToPush returns the index or manifest to push. alone is its platform where that is less than the name stands for and
 // nobody asked for less.
-func whatToPush(ctx context.Context, st *store.Store, root v1.Descriptor, o *PushOptions) (d v1.Descriptor, alone string, err error) {
+func (e *Engine) whatToPush(ctx context.Context, st *store.Store, root v1.Descriptor, o *PushOptions) (d v1.Descriptor, alone string, err error) {
 	if len(o.Platforms) == 1 {
 		img, err := transfer.Choose(ctx, st, root, o.Platforms[0])
 		if err != nil {
@@ -95,11 +95,11 @@ func whatToPush(ctx context.Context, st *store.Store, root v1.Descriptor, o *Pus
 	if !manifest.IsIndex(root.MediaType) || o.Sparse || len(o.Platforms) > 1 {
 		return root, "", nil
 	}
-	_, _, err = transfer.List(ctx, st, root, transfer.Options{})
+	_, _, err = transfer.List(ctx, st, root, transfer.Options{Limits: e.limits.graph})
 	if !errors.Is(err, content.ErrNotFound) {
 		return root, "", err
 	}
-	all, _, err := transfer.List(ctx, st, root, transfer.Options{Sparse: true})
+	all, _, err := transfer.List(ctx, st, root, transfer.Options{Limits: e.limits.graph, Sparse: true})
 	if err != nil {
 		return d, "", err
 	}

@@ -31,6 +31,8 @@ type registries struct {
 	keys  *auth.Files
 	warn  func(string)
 	trace func(Trace)
+
+	limits client.Limits
 }
 
 // registries reads the files that say how registries are reached. warn and trace may be nil.
@@ -44,7 +46,11 @@ func newRegistries(warn func(string), trace func(Trace)) (*registries, error) {
 	if trace == nil {
 		trace = func(Trace) {}
 	}
-	return &registries{hosts: c, keys: auth.DefaultFiles(nil), warn: warn, trace: trace}, nil
+	limits, err := readLimits()
+	if err != nil {
+		return nil, err
+	}
+	return &registries{limits: limits.registry, hosts: c, keys: auth.DefaultFiles(nil), warn: warn, trace: trace}, nil
 }
 
 // repository returns the repository of a name at one endpoint.
@@ -61,7 +67,7 @@ func (r *registries) client(ep hosts.Endpoint, keys auth.Keychain) (*client.Clie
 	if err != nil {
 		return nil, err
 	}
-	return client.New(client.Options{Base: ep.Base(), HTTP: httpClient, Elsewhere: httpClient.Transport, UserAgent: "tare", Warn: r.warn})
+	return client.New(client.Options{Base: ep.Base(), HTTP: httpClient, Elsewhere: httpClient.Transport, UserAgent: "tare", Limits: r.limits, Warn: r.warn})
 }
 
 // digestOnly is a mirror that is not trusted to know which digest a tag stands for.

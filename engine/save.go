@@ -143,7 +143,7 @@ func (e *Engine) loadOne(ctx context.Context, st *store.Store, a *archive.Archiv
 		return nil, err
 	}
 	root.Annotations = nil // those of index.json say how it is called there
-	got, err := transfer.Pull(ctx, a, st, e.layers, root, transfer.PullOptions{Platforms: o.Platforms, All: len(o.Platforms) == 0, Sparse: true,
+	got, err := transfer.Pull(ctx, a, st, e.layers, root, transfer.PullOptions{Limits: e.limits.graph, Platforms: o.Platforms, All: len(o.Platforms) == 0, Sparse: true,
 		NoUnpack: o.NoUnpack, Name: name, Progress: o.Progress})
 	if err != nil {
 		return nil, err

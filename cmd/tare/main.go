@@ -53,6 +53,9 @@ func main() {
 	var told *engine.RuntimeError
 	if err != nil && !(errors.As(err, &told) && told.Told) {
 		fmt.Fprintln(os.Stderr, "tare: "+err.Error())
+		if hint := engine.LimitHint(err); hint != "" {
+			fmt.Fprintln(os.Stderr, "hint: "+hint)
+		}
 	}
 	os.Exit(code)
 }

@@ -54,6 +54,21 @@ type Limits struct {
 	Answer    time.Duration // from the end of a request that changes something to the answer's head; default 10 min
 }
 
+// A LimitError says that an endpoint sends more than a limit allows. Name is the field of Limits by which a caller who trusts the
+// registry raises it.
+type LimitError struct {
+	Name string
+	Text string // what exceeds it, with the limit
+}
+
+func (e *LimitError) Error() string {
+	return e.Text + "; to allow it raise the registry limit " + e.Name
+}
+
+func tooMuch(name, format string, args ...any) error {
+	return &LimitError{name, fmt.Sprintf(format, args...)}
+}
+
 func (l *Limits) fill() {
 	set(&l.Manifest, protocol.MaxManifest)
 	set(&l.List, protocol.MaxList)
@@ -231,7 +246,7 @@ func (s *splitter) RoundTrip(r *http.Request) (*http.Response, error) {
 func (c *Client) checkRedirect(req *http.Request, via []*http.Request) error {
 	first := via[0]
 	if len(via) > c.opt.Limits.Redirects {
-		return &refusal{fmt.Errorf("more than %d redirects", c.opt.Limits.Redirects)}
+		return &refusal{tooMuch("Redirects", "more than %d redirects", c.opt.Limits.Redirects)}
 	}
 	if req.Method != first.Method { // 301 and 302 would make a GET of a PUT
 		return &refusal{fmt.Errorf("redirect of a %s request that does not keep the method", first.Method)}

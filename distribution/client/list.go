@@ -71,7 +71,7 @@ func (l *lister) run(ctx context.Context, last string, check, each func(string) 
 	next := l.page(size, last)
 	for pages := 0; next != nil; pages++ {
 		if pages == l.c.opt.Limits.Pages {
-			return fmt.Errorf("%s: more than the limit of %d pages", l.req.op, pages)
+			return tooMuch("Pages", "%s: more than the limit of %d pages", l.req.op, pages)
 		}
 		req := *l.req
 		req.url = next
@@ -119,7 +119,7 @@ func (l *lister) give(names []string, check, each func(string) error) error {
 			return fmt.Errorf("%s: the registry lists a %w", l.req.op, err)
 		}
 		if l.entries++; l.entries > l.c.opt.Limits.Entries {
-			return fmt.Errorf("%s: more than the limit of %d entries", l.req.op, l.c.opt.Limits.Entries)
+			return tooMuch("Entries", "%s: more than the limit of %d entries", l.req.op, l.c.opt.Limits.Entries)
 		}
 		if err := each(unsafe); err != nil {
 			return err

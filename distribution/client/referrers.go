@@ -41,7 +41,7 @@ func (r *Repository) Referrers(ctx context.Context, subject v1.Descriptor, artif
 	next := r.c.url(protocol.ReferrersPath(r.name, subject.Digest), query...)
 	for pages := 0; next != nil; pages++ {
 		if pages == r.c.opt.Limits.Pages {
-			return nil, fmt.Errorf("list referrers of %s: more than the limit of %d pages", subject.Digest, pages)
+			return nil, tooMuch("Pages", "list referrers of %s: more than the limit of %d pages", subject.Digest, pages)
 		}
 		page, err := r.referrersPage(ctx, next)
 		if errors.Is(err, errNoReferrers) && pages == 0 {
@@ -60,7 +60,7 @@ func (r *Repository) Referrers(ctx context.Context, subject v1.Descriptor, artif
 		}
 		all = append(all, filter(page.list, artifactType)...)
 		if entries += len(page.list); entries > r.c.opt.Limits.Entries {
-			return nil, fmt.Errorf("list referrers of %s: more than the limit of %d entries", subject.Digest, r.c.opt.Limits.Entries)
+			return nil, tooMuch("Entries", "list referrers of %s: more than the limit of %d entries", subject.Digest, r.c.opt.Limits.Entries)
 		}
 		if page.next != nil && page.next.String() == next.String() {
 			return nil, fmt.Errorf("list referrers of %s: a page names itself as the next one", subject.Digest)

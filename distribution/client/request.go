@@ -329,7 +329,7 @@ func discard(resp *http.Response) {
 func readAll(resp *http.Response, what string, limit int64) ([]byte, error) {
 	defer resp.Body.Close()
 	if resp.ContentLength > limit {
-		return nil, &refusal{fmt.Errorf("%s has %d bytes, the limit is %d", what, resp.ContentLength, limit)}
+		return nil, tooLong(what, "%s has %d bytes, the limit is %d", what, resp.ContentLength, limit)
 	}
 	size := max(resp.ContentLength, 0)
 	data := make([]byte, 0, size+512)
@@ -338,7 +338,7 @@ func readAll(resp *http.Response, what string, limit int64) ([]byte, error) {
 		data = data[:len(data)+n]
 		switch {
 		case int64(len(data)) > limit:
-			return nil, &refusal{fmt.Errorf("%s has more than the limit of %d bytes", what, limit)}
+			return nil, tooLong(what, "%s has more than the limit of %d bytes", what, limit)
 		case err == io.EOF:
 			return data, nil
 		case err != nil:
@@ -347,4 +347,12 @@ func readAll(resp *http.Response, what string, limit int64) ([]byte, error) {
 			data = append(data, 0)[:len(data)]
 		}
 	}
+}
+
+// tooLong is the error for a document beyond its limit. That of manifests is the specification's, so it cannot be raised.
+func tooLong(what, format string, args ...any) error {
+	if what == "list" {
+		return &refusal{tooMuch("List", format, args...)}
+	}
+	return &refusal{fmt.Errorf(format, args...)}
 }
