@@ -89,9 +89,7 @@ func TestWorkdirCVE_2026_55686(t *testing.T) {
 			x.links("w:1", func(c *v1.ImageConfig) { c.WorkingDir = work }, "link", target)
 			for _, options := range [][]string{nil, {"-w", work}} {
 				out, err := x.try(append(append([]string{"run", "--rm"}, options...), "w:1", "/bin/sh", "-c", "/bin/busybox ls")...)
-				// It is the container's own directory of that name; the kernel may refuse to look for one behind dots (EAGAIN).
-				dots := strings.Contains(target+work, "..")
-				if err != nil && !dots || strings.Contains(out, "secret") {
+				if err != nil || strings.Contains(out, "secret") { // it is the container's own directory of that name
 					t.Errorf("WORKDIR %s, a link to %s: %s, %v", work, target, out, err)
 				}
 			}
