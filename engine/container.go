@@ -163,7 +163,7 @@ func (c *Container) end(o Outcome) error {
 	}
 	now := time.Now().UTC()
 	c.record.Finished, c.record.ExitCode, c.record.Error = &now, &o.Code, o.Error
-	err := errors.Join(c.removeMountPoints(), c.lease(false), c.save(), os.RemoveAll(c.path("work")))
+	err := errors.Join(c.lease(false), c.save(), os.RemoveAll(c.path("work")))
 	if err != nil {
 		c.own.Release()
 		return err

@@ -115,16 +115,14 @@ func TestMake(t *testing.T) {
 	b := newBox(t)
 	name := b.seed("one")
 	b.ok("run -q --name c "+name, "sh", "-c", "echo new > /etc/new; rm /etc/release; ln -s x /link")
-	out := b.ok("diff c")
+	out := b.ok("diff c") // and nothing of what was mounted
 	for _, line := range []string{"A /etc/new", "D /etc/release", "A /link", "C /etc"} {
 		if !strings.Contains(out+"\n", line+"\n") {
 			t.Errorf("diff: no %q in %q", line, out)
 		}
 	}
-	for _, made := range []string{"/etc/hosts", "/proc", "/dev"} {
-		if strings.Contains(out+"\n", " "+made+"\n") {
-			t.Errorf("diff lists the mount point %s: %q", made, out)
-		}
+	if n := strings.Count(out, "\n"); n != 3 {
+		t.Errorf("diff has %d lines more than 4: %q", n-3, out)
 	}
 	b.env = append(b.env, "SOURCE_DATE_EPOCH=1700000000")
 	id := b.ok("commit -m why -c", `CMD ["cat","/etc/new"]`, "c", "made:1")
