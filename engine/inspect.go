@@ -167,7 +167,7 @@ type HistoryStep struct {
 }
 
 // History tells how an image was made, the newest step first, by its configuration. Layers that it says nothing of come with
-// empty steps at the beginning.
+// empty steps at the beginning; a history of more layers than there are names none of them.
 func (e *Engine) History(ctx context.Context, text string, p manifest.Platform, r Report) ([]HistoryStep, error) {
 	src, root, err := e.open(ctx, text, r)
 	if err != nil {
@@ -185,17 +185,18 @@ func (e *Engine) History(ctx context.Context, text string, p manifest.Platform, 
 			made++
 		}
 	}
-	if made > len(layers) {
-		return nil, fmt.Errorf("image %s: its history tells of %d layers, it has %d", text, made, len(layers))
-	}
 	steps := []HistoryStep{}
-	for _, l := range layers[:len(layers)-made] {
-		steps = append(steps, HistoryStep{Layer: l.Digest, Size: l.Size})
+	if made > len(layers) { // which layer is whose cannot be told, and the specification does not forbid it
+		layers = nil
+	} else {
+		for _, l := range layers[:len(layers)-made] {
+			steps = append(steps, HistoryStep{Layer: l.Digest, Size: l.Size})
+		}
+		layers = layers[len(layers)-made:]
 	}
-	layers = layers[len(layers)-made:]
 	for _, h := range img.Config.History {
 		s := HistoryStep{Created: h.Created, CreatedBy: h.CreatedBy, Comment: h.Comment, Empty: h.EmptyLayer}
-		if !h.EmptyLayer {
+		if !h.EmptyLayer && len(layers) > 0 {
 			s.Layer, s.Size, layers = layers[0].Digest, layers[0].Size, layers[1:]
 		}
 		steps = append(steps, s)

@@ -33,7 +33,7 @@ func home(m *machine, in *instr, root uintptr) uintptr {
 	slash(out)
 	m.how.Flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
 	m.how.Resolve = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
-	fd, _, e := syscall.RawSyscall6(unix.SYS_OPENAT2, root, in.a[3], uintptr(unsafe.Pointer(&m.how)), unsafe.Sizeof(m.how), 0, 0)
+	fd, e := openat2(m, root, in.a[3])
 	if e != 0 {
 		return 0
 	}

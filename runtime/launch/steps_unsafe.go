@@ -21,14 +21,22 @@ func stat(m *machine, fd uintptr) uintptr {
 	return uintptr(e)
 }
 
-// openIn opens a path below root as if root were "/", without magic links. While something is renamed or mounted anywhere in the
-// system the kernel cannot tell where ".." leads, and says EAGAIN (openat2(2)): it is asked again.
+// openIn opens a path below root as if root were "/", without magic links.
 //
 //go:nosplit
 //go:norace
 func openIn(m *machine, root, path uintptr, more uint64) (uintptr, uintptr) {
 	m.how.Flags = unix.O_PATH | unix.O_CLOEXEC
 	m.how.Resolve = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | more
+	return openat2(m, root, path)
+}
+
+// openat2 opens a path as m.how says. While something is renamed or mounted anywhere in the system the kernel cannot tell where
+// ".." leads, and says EAGAIN (openat2(2)): it is asked again.
+//
+//go:nosplit
+//go:norace
+func openat2(m *machine, root, path uintptr) (uintptr, uintptr) {
 	for try := 0; ; try++ {
 		r, _, e := syscall.RawSyscall6(unix.SYS_OPENAT2, root, path, uintptr(unsafe.Pointer(&m.how)), unsafe.Sizeof(m.how), 0, 0)
 		if e != unix.EAGAIN || try == 1000 {

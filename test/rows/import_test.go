@@ -57,8 +57,7 @@ func TestImportForms(t *testing.T) {
 	x.refused("not fetched from URLs: pipe what fetches it into tare import -", "import", "https://registry.example/x.tar", "i:3")
 }
 
-// TestHistoryOfOthers: C4, an image whose history has more or fewer entries than it has layers is good; only tare history, which
-// cannot tell whose layer is whose then, says so.
+// TestHistoryOfOthers: C4, an image whose history has more or fewer entries than it has layers is good, and its history is told.
 func TestHistoryOfOthers(t *testing.T) {
 	layer := tarOf(t, "f", "x")
 	for _, history := range [][]v1.History{nil, {{EmptyLayer: true}}, {{CreatedBy: "one"}, {CreatedBy: "two"}, {CreatedBy: "three"}}} {
@@ -67,10 +66,11 @@ func TestHistoryOfOthers(t *testing.T) {
 		c.History = history
 		l.entry(l.manifest(l.json(v1.MediaTypeImageConfig, c), l.blob(v1.MediaTypeImageLayer, layer)), "x")
 		x.do("copy", l.ref("x"), "store:h:1")
-		if len(history) > 1 {
-			x.refused("its history tells of 3 layers, it has 1", "history", "h:1")
-		} else {
-			x.do("history", "h:1")
+		out := x.do("history", "h:1")
+		for _, h := range history {
+			if !strings.Contains(out, h.CreatedBy) {
+				t.Errorf("history does not tell of %q: %s", h.CreatedBy, out)
+			}
 		}
 		if got := x.do("mount", "h:1", "--", "cat", "f"); got != "x" {
 			t.Errorf("the file has %q", got)
