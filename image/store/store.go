@@ -55,6 +55,9 @@ type Store struct {
 	mu      sync.Mutex
 	cached  *index // as parsed last; never changed after
 	session *Lease // what this process holds without a lease of the caller's; nil until needed
+
+	subjectsMu sync.Mutex
+	subjects   subjects
 }
 
 // Open opens the store in the directory dir, which it makes if it is not there.
