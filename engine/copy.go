@@ -12,6 +12,7 @@ import (
 	"github.com/tare-oci/tare/image/content"
 	"github.com/tare-oci/tare/image/manifest"
 	"github.com/tare-oci/tare/image/reference"
+	"github.com/tare-oci/tare/image/store"
 )
 
 // CopyOptions says what to copy. The zero value copies everything.
@@ -130,6 +131,9 @@ func (e *Engine) copyTo(ctx context.Context, src content.Source, root v1.Descrip
 			return err
 		}
 		opts.SkipNonDistributable = !o.NonDistributable
+		if st, ok := unwrap(src).(*store.Store); ok {
+			opts.Elsewhere = e.elsewhere(ctx, st, reg, n)
+		}
 		return transfer.Copy(ctx, unwrap(src), dst, root, n.Tag, opts)
 	case reference.Store:
 		return e.copyToStore(ctx, src, root, to.Name, o)

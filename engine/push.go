@@ -21,7 +21,7 @@ type PushOptions struct {
 	// Platforms: one is pushed without the index that lists it; of several the index is pushed as well, with its own bytes.
 	Platforms        []manifest.Platform
 	Sparse           bool // push the index even if images that it lists are missing
-	Referrers        bool
+	Referrers        bool // push also what refers to the image, after it
 	NonDistributable bool // push also layers whose licence forbids handing them on
 	Jobs             int
 	Report
@@ -72,7 +72,7 @@ func (e *Engine) Push(ctx context.Context, text string, o PushOptions) (*Pushed,
 		return nil, err
 	}
 	opts := transfer.Options{Limits: e.limits.graph, Platforms: o.Platforms, Sparse: o.Sparse, Referrers: o.Referrers,
-		SkipNonDistributable: !o.NonDistributable, Jobs: o.Jobs, Progress: o.Progress}
+		SkipNonDistributable: !o.NonDistributable, Jobs: o.Jobs, Progress: o.Progress, Elsewhere: e.elsewhere(ctx, st, reg, n)}
 	if !manifest.IsIndex(root.MediaType) {
 		opts.Platforms = nil
 	}

@@ -113,6 +113,15 @@ func (r *registries) source(n reference.Name) (*transfer.Endpoints, error) {
 
 // target returns where a name is pushed to: the registry itself if it takes pushes, else the first endpoint that does.
 func (r *registries) target(n reference.Name) (*client.Repository, error) {
+	ep, err := r.targetOf(n)
+	if err != nil {
+		return nil, err
+	}
+	r.trace(Trace{Endpoint: ep.String(), Step: "push", Detail: "by " + ep.Source})
+	return r.repository(*ep)
+}
+
+func (r *registries) targetOf(n reference.Name) (*hosts.Endpoint, error) {
 	all, err := r.hosts.Endpoints(n)
 	if err != nil {
 		return nil, err
@@ -126,8 +135,7 @@ func (r *registries) target(n reference.Name) (*client.Repository, error) {
 	if found == nil {
 		return nil, fmt.Errorf("push %s: its configuration has no endpoint that takes pushes", n)
 	}
-	r.trace(Trace{Endpoint: found.String(), Step: "push", Detail: "by " + found.Source})
-	return r.repository(*found)
+	return found, nil
 }
 
 // observe returns a context whose requests tell the trace what is done to prove who asks.

@@ -18,7 +18,8 @@ var pushCommand = command{
 	more: `
 What the registry has is not sent again, and the tag changes last. Of an index that lists images which the store does not have,
 as after tare pull, the one image is pushed that is there; --sparse pushes the index as it is, which not every registry takes.
---platform once pushes that image without the index; several times, the index with these images.
+--platform once pushes that image without the index; several times, the index with these images. What another repository of the
+registry has by a name in the store is mounted from there, not uploaded. --referrers sends all that the store has on the image.
 `,
 }
 
@@ -29,6 +30,7 @@ func setupPush(set *getopt.Set) func([]string) (int, error) {
 	var quiet, explain, asJSON bool
 	set.Func("platform", 0, "OS/ARCH[/VARIANT]", "push the image for this platform; may be repeated", platforms(&o.Platforms))
 	set.Bool(&o.Sparse, "sparse", 0, "push an index also if images that it lists are missing")
+	set.Bool(&o.Referrers, "referrers", 0, "also what refers to the image: signatures, attestations")
 	set.Bool(&o.NonDistributable, "allow-nondistributable-artifacts", 0, "push also layers whose licence forbids handing them on")
 	jobsOption(set, &o.Jobs)
 	set.Bool(&quiet, "quiet", 'q', "print nothing but the name")

@@ -49,6 +49,7 @@ type copier struct {
 	dst      content.Target
 	o        *Options
 	progress *progress
+	guesses  guesses
 }
 
 func (c *copier) copy(ctx context.Context, p *plan) error {
@@ -68,7 +69,7 @@ func (c *copier) copy(ctx context.Context, p *plan) error {
 func (c *copier) documents(ctx context.Context, p *plan) error {
 	for _, level := range p.levels {
 		err := parallel(ctx, c.o.jobs(), len(level), func(ctx context.Context, i int) error {
-			return c.document(ctx, level[i], p.sparse)
+			return c.document(ctx, level[i], p)
 		})
 		if err != nil {
 			return err
@@ -129,7 +130,64 @@ func (c *copier) mount(ctx context.Context, d v1.Descriptor) (bool, error) {
 			return true, nil
 		}
 	}
-	return false, nil
+	return c.mountElsewhere(ctx, m, d)
+}
+
+// mountElsewhere takes d over from one of the places where it may be.
+func (c *copier) mountElsewhere(ctx context.Context, m Mounter, d v1.Descriptor) (bool, error) {
+	if c.o.Elsewhere == nil {
+		return false, nil
+	}
+	src := c.guesses.best(c.o.Elsewhere(d))
+	if src == nil {
+		return false, nil
+	}
+	mounted, err := m.MountFrom(ctx, d, src)
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	// Nobody asked for this: what went wrong, such as a token server that says no, need not hinder the upload.
+	mounted = mounted && err == nil
+	c.guesses.tell(src, mounted)
+	if mounted {
+		c.progress.say(Event{Kind: Mounted, Descriptor: d, Done: d.Size})
+	}
+	return mounted, nil
+}
+
+// maxRefused is how often a place may refuse before it has given anything.
+const maxRefused = 3
+
+// guesses remembers how good the places are from which blobs were to be taken over.
+type guesses struct {
+	mu    sync.Mutex
+	given map[content.Fetcher]int // blobs; negative: so many were refused, and none given
+}
+
+// best returns the place that gave most, the first of equals; nil if there is none worth a try.
+func (g *guesses) best(all []content.Fetcher) (found content.Fetcher) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, one := range all {
+		if n := g.given[one]; n > -maxRefused && (found == nil || n > g.given[found]) {
+			found = one
+		}
+	}
+	return found
+}
+
+func (g *guesses) tell(one content.Fetcher, mounted bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.given == nil {
+		g.given = map[content.Fetcher]int{}
+	}
+	switch n := g.given[one]; {
+	case mounted:
+		g.given[one] = max(n, 0) + 1
+	case n <= 0:
+		g.given[one] = n - 1
+	}
 }
 
 func (c *copier) push(ctx context.Context, d v1.Descriptor, r io.Reader) error {
@@ -140,12 +198,13 @@ func (c *copier) push(ctx context.Context, d v1.Descriptor, r io.Reader) error {
 }
 
 // document copies an index or a manifest, after everything that it refers to.
-func (c *copier) document(ctx context.Context, d v1.Descriptor, sparse bool) error {
+func (c *copier) document(ctx context.Context, d v1.Descriptor, p *plan) error {
 	there, err := c.dst.Exists(ctx, d)
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", d.Digest, err)
 	}
-	if there {
+	// A referrer is pushed again: a registry without the API has its list under a tag, where a push that broke off did not put it.
+	if there && !p.referrers[d.Digest] {
 		c.progress.say(Event{Kind: Exists, Descriptor: d, Done: d.Size})
 		return nil
 	}
@@ -155,7 +214,7 @@ func (c *copier) document(ctx context.Context, d v1.Descriptor, sparse bool) err
 	}
 	defer r.Close()
 	err = c.push(ctx, d, r)
-	if err != nil && sparse && manifest.IsIndex(d.MediaType) && ctx.Err() == nil {
+	if err != nil && p.sparse && manifest.IsIndex(d.MediaType) && ctx.Err() == nil {
 		return fmt.Errorf("%w (the index was to be copied with some of its images only, which not every place takes: copy all of them, or one image without the index)", err)
 	}
 	if err != nil {

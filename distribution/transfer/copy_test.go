@@ -275,6 +275,60 @@ func TestMount(t *testing.T) {
 	}
 }
 
+// onlySource is a memory that a target cannot take over from.
+type onlySource struct{ *memory }
+
+// guessing is a target that takes blobs over from those who have them; the others refuse, one with an error.
+type guessing struct {
+	*memory
+	tries map[content.Fetcher][]string
+}
+
+func (g guessing) MountFrom(_ context.Context, d v1.Descriptor, src content.Fetcher) (bool, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	from, ok := src.(*memory)
+	if !ok {
+		return false, nil // the source itself
+	}
+	g.tries[src] = append(g.tries[src], g.names[d.Digest])
+	if from.blobs[d.Digest] == nil {
+		return false, errors.New("token server: no")
+	}
+	g.blobs[d.Digest] = from.blobs[d.Digest]
+	return true, nil
+}
+
+// TestMountElsewhere takes over what is elsewhere, asks one place for each blob, and nobody who only refuses.
+func TestMountElsewhere(t *testing.T) {
+	src := newMemory(t)
+	var layers []string
+	for i := range 9 {
+		layers = append(layers, fmt.Sprint("layer", i))
+	}
+	root := src.image("a", "amd64", layers...)
+	empty, full := newMemory(t), newMemory(t)
+	for d, data := range src.blobs {
+		full.blobs[d] = data
+	}
+	dst := guessing{src.target(), map[content.Fetcher][]string{}}
+	o := Options{Jobs: 1, Elsewhere: func(v1.Descriptor) []content.Fetcher { return []content.Fetcher{empty, full} }}
+	if err := Copy(context.Background(), onlySource{src}, dst, root, "name", o); err != nil {
+		t.Fatal(err)
+	}
+	if len(dst.pushed()) != 2 || len(dst.tries[empty]) != 1 || len(dst.tries[full]) != 9 {
+		t.Errorf("pushed %v, tried %v and %v", dst.pushed(), dst.tries[empty], dst.tries[full])
+	}
+	dst = guessing{src.target(), map[content.Fetcher][]string{}}
+	o.Elsewhere = func(v1.Descriptor) []content.Fetcher { return []content.Fetcher{empty} }
+	if err := Copy(context.Background(), onlySource{src}, dst, root, "name", o); err != nil {
+		t.Fatal(err)
+	}
+	if len(dst.pushed()) != 11 || len(dst.tries[empty]) != maxRefused {
+		t.Errorf("pushed %v, tried %v", dst.pushed(), dst.tries[empty])
+	}
+}
+
 // TestJobs moves as many side by side as it may, and not more.
 func TestJobs(t *testing.T) {
 	src := newMemory(t)
@@ -320,3 +374,22 @@ func TestJobs(t *testing.T) {
 type readerFunc func([]byte) (int, error)
 
 func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
+
+// TestReferrersLast copies what refers to an image after the image, also where somebody lies about what refers to what.
+func TestReferrersLast(t *testing.T) {
+	src := newMemory(t)
+	empty := src.add("e", v1.MediaTypeEmptyJSON, []byte("{}"))
+	root := src.index("i", src.image("a", "amd64", "l1"), src.image("b", "s390x", "l1"))
+	s := src.manifest("s", v1.Manifest{Config: empty, Subject: &root})
+	u := src.index("u", src.manifest("v", v1.Manifest{Config: empty}))
+	src.subject[s.Digest] = []v1.Descriptor{root, u, s} // of which nothing is true
+	src.subject[u.Digest] = []v1.Descriptor{s, u}
+	dst := src.target()
+	dst.strict = false // the index is sparse
+	if err := Copy(context.Background(), src, dst, root, "name", Options{Referrers: true, Platforms: []manifest.Platform{amd64}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(dst.log, ", "); !strings.HasSuffix(got, "push i, push s, push u, tag i") || !strings.Contains(got, "push v") {
+		t.Error(got)
+	}
+}

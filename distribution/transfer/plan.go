@@ -18,6 +18,8 @@ type plan struct {
 	blobs  []v1.Descriptor   // the largest first
 	levels [][]v1.Descriptor // manifests and indexes: what is in a level refers to blobs and to levels before it
 	sparse bool              // an index names what is not in the plan
+	// referrers are the documents that are in the plan for their subjects: each is in a later level than its subject.
+	referrers map[digest.Digest]bool
 }
 
 // A walk visits a graph, level by level from its roots, so that the documents of a level can be read side by side. The paths
@@ -27,6 +29,7 @@ type walk struct {
 	o        *Options
 	wanted   map[digest.Digest]bool // the only entries of indexes to copy; nil: all
 	children map[digest.Digest][]v1.Descriptor
+	subjects map[digest.Digest][]v1.Descriptor // what a referrer was found by
 	seen     map[digest.Digest]bool
 	order    []v1.Descriptor // documents, as they were found
 	plan     *plan
@@ -34,7 +37,8 @@ type walk struct {
 
 // plan finds out what has to be copied.
 func (l *library) plan(ctx context.Context, root v1.Descriptor, o *Options) (*plan, error) {
-	w := &walk{lib: l, o: o, children: map[digest.Digest][]v1.Descriptor{}, seen: map[digest.Digest]bool{}, plan: &plan{}}
+	w := &walk{lib: l, o: o, children: map[digest.Digest][]v1.Descriptor{}, subjects: map[digest.Digest][]v1.Descriptor{},
+		seen: map[digest.Digest]bool{}, plan: &plan{referrers: map[digest.Digest]bool{}}}
 	if err := w.choose(ctx, root); err != nil {
 		return nil, err
 	}
@@ -54,6 +58,7 @@ func (l *library) plan(ctx context.Context, root v1.Descriptor, o *Options) (*pl
 		if roots, err = w.referrers(ctx, w.order[before:]); err != nil {
 			return nil, err
 		}
+		w.wanted = nil // an index that refers to the image is for every platform
 	}
 	w.arrange()
 	return w.plan, nil
@@ -165,10 +170,23 @@ func (w *walk) referrers(ctx context.Context, subjects []v1.Descriptor) ([]v1.De
 		}
 		return nil
 	})
-	return slices.Concat(all...), err
+	if err != nil {
+		return nil, err
+	}
+	for i, subject := range subjects {
+		for _, d := range all[i] {
+			// Who lists referrers may lie, and list what is below the subject. What is seen for the first time now is not: so what
+			// refers to what has no circles.
+			if !w.seen[d.Digest] {
+				w.subjects[d.Digest] = append(w.subjects[d.Digest], subject)
+				w.plan.referrers[d.Digest] = true
+			}
+		}
+	}
+	return slices.Concat(all...), nil
 }
 
-// arrange sorts documents into levels by their height above the blobs, and blobs by their size.
+// arrange sorts documents into levels by their height above the blobs, referrers above their subjects, and blobs by their size.
 func (w *walk) arrange() {
 	height := map[digest.Digest]int{}
 	// Children were found after their parents or in the same visit at the latest; a digest cannot contain itself, so that this
@@ -179,7 +197,7 @@ func (w *walk) arrange() {
 			return h
 		}
 		h := 0
-		for _, child := range w.children[d.Digest] {
+		for _, child := range slices.Concat(w.children[d.Digest], w.subjects[d.Digest]) {
 			if manifest.IsDocument(child.MediaType) {
 				h = max(h, 1+measure(child))
 			}

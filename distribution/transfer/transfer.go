@@ -28,6 +28,10 @@ type Options struct {
 	Referrers bool
 	// SkipNonDistributable leaves out layers whose licence forbids handing them on: registries are not to be sent them.
 	SkipNonDistributable bool
+	// Elsewhere returns places, pointers, from which a Mounter may take a blob over: where it may be already, the likeliest first.
+	// One at most is tried for each blob, and none that has only ever refused. Nil: only the source is tried. It is called from
+	// several goroutines at once.
+	Elsewhere func(d v1.Descriptor) []content.Fetcher
 
 	Jobs     int         // blobs moved side by side; 0: DefaultJobs
 	Limits   Limits      // of what the graph may ask for
