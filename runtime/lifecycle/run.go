@@ -32,11 +32,21 @@ func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
 	if o.Detach {
 		return 0, nil
 	}
+	if err := k.c.Unlock(); err != nil { // others may pause it, or change its limits, while it runs
+		return 1, k.undo(ctx, err)
+	}
 	status := accompany(k.child, k.relay)
 	if o.Keep {
 		return status, nil
 	}
-	return status, r.destroy(context.WithoutCancel(ctx), k.c)
+	err := k.c.Lock(context.WithoutCancel(ctx))
+	if errors.Is(err, state.ErrNotExist) {
+		return status, nil // somebody has deleted it by force
+	}
+	if err == nil {
+		err = r.destroy(context.WithoutCancel(ctx), k.c)
+	}
+	return status, err
 }
 
 // run brings the container to the point where its program runs and the poststart hooks have run.

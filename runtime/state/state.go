@@ -178,20 +178,23 @@ func lockDir(ctx context.Context, path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open state directory: %w", err)
 	}
-	// flock(2) itself cannot be given up. Who holds the lock is done in milliseconds, mostly.
+	if err := waitLock(ctx, d); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// waitLock locks d. flock(2) itself cannot be given up. Who holds the lock is done in milliseconds, mostly.
+func waitLock(ctx context.Context, d *os.File) error {
 	for wait := time.Millisecond; ; wait = min(2*wait, 20*time.Millisecond) {
 		err := filelock.Try(d)
-		if err == nil {
-			return d, nil
-		}
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			d.Close()
-			return nil, err
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			d.Close()
-			return nil, fmt.Errorf("another operation on the container is still at work: %w", ctx.Err())
+			return fmt.Errorf("another operation on the container is still at work: %w", ctx.Err())
 		case <-time.After(wait):
 		}
 	}
@@ -253,6 +256,26 @@ func Open(ctx context.Context, root, id string) (*Container, error) {
 		c.lock = lock
 		return c, nil
 	}
+}
+
+// Unlock lets others work on the container, whose lock c has, until Lock takes it again.
+func (c *Container) Unlock() error { return filelock.Release(c.lock) }
+
+// Lock waits for the lock that Unlock gave up, at most until ctx is done. ErrNotExist: the container was removed meanwhile. c knows
+// what it knew before.
+func (c *Container) Lock(ctx context.Context) error {
+	if err := waitLock(ctx, c.lock); err != nil {
+		return err
+	}
+	mine, err := c.lock.Stat()
+	if err != nil {
+		return err
+	}
+	named, err := os.Lstat(c.path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(mine, named) {
+		return ErrNotExist
+	}
+	return err
 }
 
 // Close releases the lock, if c has it.

@@ -254,6 +254,18 @@ func TestKillDelete(t *testing.T) {
 		h.MustRT("kill", b.ID, "KILL")
 		h.AwaitStatus(b.ID, "stopped")
 	})
+	row(t, "pause, update and delete beside run", func(h *H) {
+		b := h.Bundle().Args("sleep", "60")
+		_, wait := h.Start(Cmd{Args: []string{"run", "-b", b.Dir, b.ID}})
+		h.AwaitStatus(b.ID, "running")
+		h.MustRT("pause", b.ID)
+		h.AwaitStatus(b.ID, "paused")
+		h.MustRT("resume", b.ID)
+		h.MustRT("update", "--pids-limit", "77", b.ID)
+		h.MustRT("delete", "--force", b.ID)
+		h.Want(wait(), "", 137)
+		h.FailRT("container does not exist", "state", b.ID)
+	})
 	row(t, "kill --all reaches every process", func(h *H) {
 		b := h.Bundle().Edit(`linux.namespaces=[{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"network"}]`).Sh("sleep 61 & sleep 62 & wait")
 		h.Up(b)

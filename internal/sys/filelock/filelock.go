@@ -34,3 +34,11 @@ func TryShared(f *os.File) error {
 		}
 	}
 }
+
+// Release gives a lock up while f stays open.
+func Release(f *os.File) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+		return fmt.Errorf("unlock %s: %w", f.Name(), err)
+	}
+	return nil
+}
