@@ -121,16 +121,25 @@ func (c *copier) mount(ctx context.Context, d v1.Descriptor) (bool, error) {
 		}
 	}
 	for _, src := range from {
-		mounted, err := m.MountFrom(ctx, d, src)
-		if err != nil {
-			return false, fmt.Errorf("mount %s: %w", d.Digest, err)
-		}
-		if mounted {
-			c.progress.say(Event{Kind: Mounted, Descriptor: d, Done: d.Size})
-			return true, nil
+		if mounted, err := c.tryMount(ctx, m, d, src); err != nil || mounted {
+			return mounted, err
 		}
 	}
 	return c.mountElsewhere(ctx, m, d)
+}
+
+// tryMount takes d over from src. Nobody asked for that: what goes wrong, such as a token server that refuses a token for two
+// repositories at once, need not hinder the upload, which tells if it does.
+func (c *copier) tryMount(ctx context.Context, m Mounter, d v1.Descriptor, src content.Fetcher) (bool, error) {
+	mounted, err := m.MountFrom(ctx, d, src)
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	if err != nil || !mounted {
+		return false, nil //nolint:nilerr // as said
+	}
+	c.progress.say(Event{Kind: Mounted, Descriptor: d, Done: d.Size})
+	return true, nil
 }
 
 // mountElsewhere takes d over from one of the places where it may be.
@@ -142,17 +151,11 @@ func (c *copier) mountElsewhere(ctx context.Context, m Mounter, d v1.Descriptor)
 	if src == nil {
 		return false, nil
 	}
-	mounted, err := m.MountFrom(ctx, d, src)
-	if ctx.Err() != nil {
-		return false, context.Cause(ctx)
+	mounted, err := c.tryMount(ctx, m, d, src)
+	if err == nil {
+		c.guesses.tell(src, mounted)
 	}
-	// Nobody asked for this: what went wrong, such as a token server that says no, need not hinder the upload.
-	mounted = mounted && err == nil
-	c.guesses.tell(src, mounted)
-	if mounted {
-		c.progress.say(Event{Kind: Mounted, Descriptor: d, Done: d.Size})
-	}
-	return mounted, nil
+	return mounted, err
 }
 
 // maxRefused is how often a place may refuse before it has given anything.

@@ -288,8 +288,8 @@ func (g guessing) MountFrom(_ context.Context, d v1.Descriptor, src content.Fetc
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	from, ok := src.(*memory)
-	if !ok {
-		return false, nil // the source itself
+	if !ok { // the source itself
+		return false, errors.New("token server: not for two repositories")
 	}
 	g.tries[src] = append(g.tries[src], g.names[d.Digest])
 	if from.blobs[d.Digest] == nil {

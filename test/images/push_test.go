@@ -16,6 +16,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/opencontainers/go-digest"
 )
 
 // startTared starts tared's registry on a port that the kernel chooses and returns its HOST:PORT.
@@ -91,6 +93,7 @@ func TestPushReferrers(t *testing.T) {
 			t.Errorf("%s: pushed without being asked: %s", kind, out)
 		}
 		b.ok("push -q --referrers " + second)
+		loseReferrersTag(b, address, "noted/second", digest.FromString(rawOf(b, second)))
 		b.ok("push -q --referrers " + second)
 		third := address + "/noted/third:1"
 		b.ok("copy -q --referrers store:" + ref + " docker://" + third)
@@ -104,6 +107,28 @@ func TestPushReferrers(t *testing.T) {
 		if left, err := filepath.Glob(b.root + "/store/blobs/*/*"); err != nil || len(left) > 0 {
 			t.Errorf("%s: the store without names has %q, %v", kind, left, err)
 		}
+	}
+}
+
+// loseReferrersTag makes of a registry without the referrers API one where a push broke off before it listed its referrer.
+func loseReferrersTag(b *box, address, repository string, subject digest.Digest) {
+	b.t.Helper()
+	tag := "sha256-" + subject.Encoded()
+	if address != host {
+		return
+	}
+	r := b.command(nil, "skopeo", "inspect", "--raw", "--tls-verify=false", "docker://"+address+"/"+repository+":"+tag)
+	req, err := http.NewRequest(http.MethodDelete, "http://"+address+"/v2/"+repository+"/manifests/"+digest.FromString(r.out).String(), nil)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		b.t.Fatalf("delete the index under tag %s: %s %s", tag, resp.Status, r.err)
 	}
 }
 
