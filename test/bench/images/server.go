@@ -248,30 +248,28 @@ func (w *world) serveMemory(ctx context.Context) error {
 		return err
 	}
 	base := "http://" + address + "/v2/bench/"
-	blob := make([]byte, 8<<20)
+	blob := make([]byte, 64<<20) // more than the kernel buffers
 	rand.Read(blob)
 	d := digest.FromBytes(blob)
 	if err := pushBlob(ctx, base, d, bytes.NewReader(blob), int64(len(blob))); err != nil {
 		return err
 	}
 	for _, n := range []int{10, 1000} {
-		if err := readSlowly(ctx, base+"blobs/"+d.String(), n); err != nil {
+		if err := hold(ctx, base+"blobs/"+d.String(), n); err != nil {
 			return err
 		}
 		peak, err := status(pid, "VmHWM")
 		if err != nil {
 			return err
 		}
-		w.notes = append(w.notes, fmt.Sprintf("Resident memory of tared at its peak, after %d pulls of 8 MiB at once: %.1f MiB.", n, float64(peak)/(1<<20)))
+		w.notes = append(w.notes, fmt.Sprintf("Resident memory of tared at its peak, after %d pulls of 64 MiB at once: %.1f MiB.", n, float64(peak)/(1<<20)))
 	}
 	return w.tagPages(ctx, base)
 }
 
-// readSlowly makes n requests, and reads the answers only when all are under way.
-func readSlowly(ctx context.Context, url string, n int) error {
-	var bodies []io.ReadCloser
-	client := &http.Client{Transport: &http.Transport{ReadBufferSize: 1 << 10}}
-	defer client.CloseIdleConnections()
+// hold makes n requests whose answers nobody reads, and ends them when all are under way.
+func hold(ctx context.Context, url string, n int) error {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	for range n {
 		req, err := http.NewRequestWithContext(ctx, "GET", url, nil)
 		if err != nil {
@@ -281,25 +279,7 @@ func readSlowly(ctx context.Context, url string, n int) error {
 		if err != nil {
 			return err
 		}
-		bodies = append(bodies, resp.Body)
-	}
-	var wg sync.WaitGroup
-	slots := make(chan struct{}, 8)
-	errs := make(chan error, n)
-	for _, b := range bodies {
-		wg.Go(func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			_, err := io.Copy(io.Discard, b)
-			errs <- errors.Join(err, b.Close())
-		})
-	}
-	wg.Wait()
-	close(errs)
-	for err := range errs {
-		if err != nil {
-			return err
-		}
+		defer resp.Body.Close()
 	}
 	return nil
 }
