@@ -256,6 +256,7 @@ func TestKillDelete(t *testing.T) {
 	})
 	row(t, "pause, update and delete beside run", func(h *H) {
 		b := h.Bundle().Args("sleep", "60")
+		h.Write(b)
 		_, wait := h.Start(Cmd{Args: []string{"run", "-b", b.Dir, b.ID}})
 		h.Await("the container", func() bool { return strings.Contains(h.RT("state", b.ID).Stdout, "\"running\"") })
 		h.MustRT("pause", b.ID)
