@@ -84,13 +84,13 @@ func (g *graph) digests() []digest.Digest {
 // mark marks roots and all that they hold, directly or not. A document that is not there or is none holds nothing; one whose
 // file is damaged is an error, since what it holds is not known.
 func (g *graph) mark(roots ...node) error {
-	todo := roots
+	pending := roots
 	for _, n := range roots {
 		g.marked[n] = true
 	}
-	for len(todo) > 0 {
-		n := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	for len(pending) > 0 {
+		n := pending[len(pending)-1]
+		pending = pending[:len(pending)-1]
 		refs, err := g.holds(n)
 		if err != nil {
 			return err
@@ -111,7 +111,7 @@ func (g *graph) mark(roots ...node) error {
 			}
 			if !g.marked[to] {
 				g.marked[to] = true
-				todo = append(todo, to)
+				pending = append(pending, to)
 			}
 		}
 	}

@@ -76,13 +76,13 @@ func newGraph(manifests []storage.Manifest) graph {
 // reach returns all that the roots hold, with themselves.
 func (g graph) reach(roots []digest.Digest) map[digest.Digest]bool {
 	held := map[digest.Digest]bool{}
-	todo := slices.Clone(roots)
-	for len(todo) > 0 {
-		d := todo[len(todo)-1]
-		todo = todo[:len(todo)-1]
+	pending := slices.Clone(roots)
+	for len(pending) > 0 {
+		d := pending[len(pending)-1]
+		pending = pending[:len(pending)-1]
 		if !held[d] {
 			held[d] = true
-			todo = append(todo, g[d]...)
+			pending = append(pending, g[d]...)
 		}
 	}
 	return held
