@@ -19,10 +19,13 @@ const (
 	slotPIDFD         // process to join
 	slotMaster        // of the terminal
 	slotSlave
-	slotNull  // the host's /dev/null
-	slotMask  // the empty tmpfs
-	slotFound // number of the program's path
-	slotCwd   // 1 when the working directory was entered
+	slotNull   // the host's /dev/null
+	slotMask   // the empty tmpfs
+	slotAsk    // the child's end of the socket pair with its helper
+	slotAnswer // the helper's end
+	slotChild  // pidfd of the child, for its helper
+	slotFound  // number of the program's path
+	slotCwd    // 1 when the working directory was entered
 	slotT0
 	slotT1
 	slotT2
@@ -53,8 +56,10 @@ type program struct {
 	slots  []uintptr // initial values
 	named  map[string]int
 	res    *Resources
-	first  int  // descriptor that the program does not get
-	asked  bool // the child has questions on its way: see stageReady
+	first  int    // descriptor that the program does not get
+	asked  bool   // the child has questions on its way: see stageReady
+	helper int    // first instruction of the helper
+	ends   [2]int // of the socket pair between the child and its helper, while it is open here
 }
 
 func newProgram(mem *arena, res *Resources) *program {
@@ -168,9 +173,11 @@ func (p *program) move(mount, dest int) int {
 
 // wait reads the parent's byte. A parent that is gone ends the child without a word.
 func (p *program) wait() {
-	i := p.sys(unix.SYS_READ, fd(slotSync), arg{v: uintptr(p.mem.alloc(1))}, val(1))
-	p.code[i].short, p.code[i].want = 1, 1
+	p.short(p.sys(unix.SYS_READ, fd(slotSync), arg{v: uintptr(p.mem.alloc(1))}, val(1)))
 }
+
+// short lets a result other than 1 of instruction i end the process: the other side is gone.
+func (p *program) short(i int) { p.code[i].short, p.code[i].want = 1, 1 }
 
 // tell writes a record.
 func (p *program) tell(r record) {
@@ -202,7 +209,7 @@ func (p *program) finish() *machine {
 	m := (*machine)(p.mem.alloc(unsafe.Sizeof(machine{})))
 	code := p.mem.alloc(uintptr(len(p.code)) * unsafe.Sizeof(instr{}))
 	copy(unsafe.Slice((*instr)(code), len(p.code)), p.code)
-	m.code, m.count = code, uintptr(len(p.code))
+	m.code, m.count, m.start = code, uintptr(len(p.code)), 0
 	copy(m.slots[:], p.slots)
 	m.relay = slotSync
 	return m

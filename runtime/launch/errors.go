@@ -65,6 +65,13 @@ func execHint(errno syscall.Errno) string {
 
 func hint(op plan.Op, errno syscall.Errno) string {
 	switch o := op.(type) {
+	case plan.OpenTree:
+		switch {
+		case errno == unix.EINVAL && o.Map > 0:
+			return " (its file system may not map ids)"
+		case errno == unix.EINVAL && !o.Recursive:
+			return " (in a user namespace what is mounted below it comes along: use rbind)"
+		}
 	case plan.Bind:
 		if errno == unix.ENOTDIR {
 			return " (source and destination must both be directories or both be files)"

@@ -163,7 +163,7 @@ func (p *program) destination(dest string, mode, like int, noSymlink, mayBeProc 
 func (p *program) copyUp(mount int) {
 	for _, slot := range []int{slotT2, mount} {
 		msg, ctl := p.message(record{kind: recordCopyUp})
-		p.do(doSend, noSlot, uintptr(slot), msg, ctl)
+		p.do(doSend, noSlot, uintptr(slot), msg, ctl, slotSync)
 	}
 	p.asked = true
 	p.wait()
@@ -184,14 +184,10 @@ func (p *program) attributes(mount int, a plan.Attr, keepLocked bool) {
 
 func (p *program) bind(o plan.Bind) {
 	mount := slotT1
-	if o.Prepared > 0 {
-		mount = p.res.trees[o.Prepared-1]
+	if o.Helped {
+		p.ask(mount)
 	} else {
-		flags := uintptr(unix.OPEN_TREE_CLONE | unix.O_CLOEXEC)
-		if o.Recursive {
-			flags |= unix.AT_RECURSIVE
-		}
-		p.sysTo(slotT1, unix.SYS_OPEN_TREE, cwd, p.str(o.Source), val(flags))
+		p.openTree(plan.OpenTree{Source: o.Source, Recursive: o.Recursive, Map: o.Map, MapRecursive: o.MapRecursive})
 	}
 	if o.InProc && o.Dest == "/proc" {
 		i := p.do(doPrivate, noSlot, uintptr(mount), uintptr(unix.EINVAL), procMagic, 1)
@@ -377,7 +373,7 @@ func (p *program) terminal(o plan.Terminal) {
 		p.close(slotT0, slotT1, slotT2)
 	}
 	msg, ctl := p.message(record{kind: recordDescriptor})
-	p.do(doSend, noSlot, slotMaster, msg, ctl)
+	p.do(doSend, noSlot, slotMaster, msg, ctl, slotSync)
 	p.close(slotMaster)
 }
 

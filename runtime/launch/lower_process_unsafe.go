@@ -305,7 +305,7 @@ func (p *program) waitStart() {
 	p.sysTo(slotConn, unix.SYS_ACCEPT4, fd(slotListen), val(0), val(0), val(unix.SOCK_CLOEXEC))
 	p.do(doRelay, noSlot, slotConn)
 	i := p.sys(unix.SYS_READ, fd(slotConn), arg{v: uintptr(p.mem.alloc(1))}, val(1))
-	p.code[i].short, p.code[i].want = 1, 1
+	p.short(i)
 	over := p.do(doJump, noSlot)
 	p.land(i)
 	p.close(slotConn)

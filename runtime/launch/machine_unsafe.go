@@ -19,7 +19,8 @@ const (
 	doMode    // a0 slot of a directory: its mode goes to the mount in slot a1
 	doFind    // a0 vector of paths, a1 their number, a2 errno that wins: into slotFound
 	doExec    // a0 vector of paths, a1 argv, a2 envp: the path with the number in slotFound
-	doSend    // a0 slot of the descriptor to send, a1 msghdr, a2 its control buffer
+	doSend    // a0 slot of the descriptor to send, a1 msghdr, a2 its control buffer, a3 slot of the socket
+	doReceive // a0 slot of the socket, a1 msghdr, a2 its control buffer, a3 the header's own copy: a descriptor into out
 	doOwn     // a0 descriptor, a1 uid
 	doClone   // a0 clone_args, a1 their size, a2 record: the caller tells the pid and exits
 	doMask    // the source of the next masked directory into out
@@ -64,6 +65,7 @@ const (
 type machine struct {
 	code     unsafe.Pointer // of instr
 	count    uintptr
+	start    uintptr // the first instruction
 	fail     uintptr // 1 + the instruction that fails with EIO without being run: for fault injection
 	relay    uintptr // slot to which errors are reported
 	maskUsed uintptr
@@ -105,7 +107,7 @@ const (
 //go:nosplit
 //go:norace
 func run(m *machine) {
-	for pc := uintptr(0); pc < m.count; {
+	for pc := m.start; pc < m.count; {
 		in := (*instr)(unsafe.Add(m.code, pc*unsafe.Sizeof(instr{})))
 		next := pc + 1
 		var errno, result uintptr
@@ -210,8 +212,10 @@ func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
 		errno = uintptr(e)
 	case doSend:
 		*(*int32)(word(in, 2)) = int32(slot)
-		_, _, e := syscall.RawSyscall6(unix.SYS_SENDMSG, m.slots[slotSync], in.a[1], unix.MSG_NOSIGNAL, 0, 0, 0)
+		_, _, e := syscall.RawSyscall6(unix.SYS_SENDMSG, m.slots[in.a[3]&(maxSlots-1)], in.a[1], unix.MSG_NOSIGNAL, 0, 0, 0)
 		errno = uintptr(e)
+	case doReceive:
+		result, errno = receiveFD(m, in, slot)
 	case doOwn:
 		errno = own(m, in)
 	case doClone:

@@ -29,7 +29,7 @@ type Resources struct {
 	Fault int
 
 	opened []*os.File
-	trees  []int // slots of prepared mounts
+	maps   []*os.File // user namespaces, one for each of plan.Plan.Thread
 	paths  uintptr
 	home   uintptr // HOME=… once the child has looked it up; 0: the environment has one
 	forget [][2]uintptr
@@ -69,6 +69,7 @@ type Child struct {
 	sync    int
 	copyUp  []int // descriptors received for a copy
 	reaped  bool
+	helper  int // pid of the helper, 0: none, or waited for
 	early   []message
 	program int // number of instructions
 }
@@ -82,7 +83,7 @@ func Start(p *plan.Plan, res *Resources) (*Child, error) {
 	}
 	defer mem.free()
 	prog := newProgram(mem, res)
-	if err := onThread(p, res, prog); err != nil {
+	if err := onThread(p, res); err != nil {
 		return nil, err
 	}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -92,23 +93,46 @@ func Start(p *plan.Plan, res *Resources) (*Child, error) {
 	prog.slots[slotSync] = uintptr(pair[1])
 	prog.slots[slotParent] = uintptr(pair[0])
 	c := &Child{plan: p, sync: pair[0]}
-	m, err := prog.build(p)
+	err = prog.openAsk(p)
+	defer prog.closeAsk()
+	var m *machine
+	if err == nil {
+		m, err = prog.build(p)
+	}
 	if err == nil {
 		c.labels, c.ops, c.asked, c.program = prog.labels, prog.ops, prog.asked, len(prog.code)
 		err = c.clone(m, res)
 	}
-	unix.Close(pair[1])
 	if err != nil {
+		unix.Close(pair[1])
 		c.Close()
 		return nil, err
 	}
-	if len(p.Outer) > 0 {
-		if err := c.awaitPID(); err != nil {
-			c.Abort()
-			return nil, err
-		}
+	if err := c.complete(m, prog.helper, pair[1]); err != nil {
+		c.Abort()
+		return nil, err
 	}
 	return c, nil
+}
+
+// complete replaces an intermediate process by its child and starts the helper, which reports over the child's end of the socket
+// pair: it stays open here until then.
+func (c *Child) complete(m *machine, helper, end int) error {
+	hold := len(c.plan.Helper) > 0
+	if !hold {
+		unix.Close(end)
+	} else {
+		defer unix.Close(end)
+	}
+	if len(c.plan.Outer) > 0 {
+		if err := c.awaitPID(hold); err != nil {
+			return err
+		}
+	}
+	if hold {
+		return c.cloneHelper(m, helper)
+	}
+	return nil
 }
 
 // build lowers the whole plan.
@@ -128,7 +152,10 @@ func (p *program) build(pl *plan.Plan) (m *machine, err error) {
 		p.slots[slotListen] = p.res.Listen.Fd()
 	}
 	p.begin(plan.Umask{})
-	p.close(slotParent)           // a copy of it would keep the child from seeing the parent's end
+	p.close(slotParent) // a copy of it would keep the child from seeing the parent's end
+	if len(pl.Helper) > 0 {
+		p.close(slotAnswer)
+	}
 	p.sys(unix.SYS_UMASK, val(0)) // modes are exact
 	for n, f := range p.res.Stdio {
 		if f != nil {
@@ -148,6 +175,8 @@ func (p *program) build(pl *plan.Plan) (m *machine, err error) {
 			}
 		}
 	}
+	p.do(doDone, noSlot)
+	p.lowerHelper(pl.Helper)
 	m = p.finish()
 	if p.res.Fault > 0 {
 		m.fail = uintptr(p.res.Fault)
@@ -260,6 +289,7 @@ func (c *Child) Await(stage plan.Stage) error {
 		r, descriptor, err := c.next()
 		if err == io.EOF {
 			if stage == 0 {
+				c.reapHelper()
 				return nil
 			}
 			return errGone
@@ -272,6 +302,9 @@ func (c *Child) Await(stage plan.Stage) error {
 			return c.failure(r)
 		case recordStage:
 			if plan.Stage(r.value) == stage {
+				if stage >= plan.StageMounts {
+					c.reapHelper()
+				}
 				return nil
 			}
 		case recordDescriptor:
@@ -364,19 +397,18 @@ func (c *Child) next() (record, int, error) {
 	return m.record, m.descriptor, nil
 }
 
-// awaitPID replaces the intermediate process by its child, which may have said something before the pid was told.
-func (c *Child) awaitPID() error {
+// awaitPID replaces the intermediate process by its child, which may have said something before the pid was told. held: this
+// process has the socket's other end too, and only the end of the intermediate process shows that it was killed.
+func (c *Child) awaitPID(held bool) error {
 	var r record
 	for r.kind != recordPID {
 		var descriptor int
 		var err error
+		if held && !c.readable() {
+			return c.earlyFailure()
+		}
 		if r, descriptor, err = receive(c.sync); err == io.EOF {
-			for _, m := range c.early {
-				if m.kind == recordError {
-					return c.failure(m.record)
-				}
-			}
-			return errGone
+			return c.earlyFailure()
 		}
 		if err != nil {
 			return err
@@ -397,8 +429,41 @@ func (c *Child) awaitPID() error {
 	return nil
 }
 
+// earlyFailure is why the intermediate process ended without telling a pid.
+func (c *Child) earlyFailure() error {
+	for _, m := range c.early {
+		if m.kind == recordError {
+			return c.failure(m.record)
+		}
+	}
+	return errGone
+}
+
+// readable waits until there is a record to receive; false: the intermediate process ended without one.
+func (c *Child) readable() bool {
+	fds := []unix.PollFd{{Fd: int32(c.sync), Events: unix.POLLIN}, {Fd: int32(c.PIDFD.Fd()), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(fds, -1)
+		switch {
+		case err == unix.EINTR:
+		case fds[0].Revents != 0:
+			return true
+		case fds[1].Revents != 0:
+			fds = fds[:1] // what it wrote last has arrived
+			n, err = unix.Poll(fds, 0)
+			return err == nil && n > 0
+		case err != nil:
+			return false
+		}
+	}
+}
+
 // Abort kills the child, waits for it and closes.
 func (c *Child) Abort() {
+	if c.helper != 0 {
+		unix.Kill(c.helper, unix.SIGKILL)
+		c.reapHelper()
+	}
 	if c.PIDFD != nil && !c.reaped {
 		unix.PidfdSendSignal(int(c.PIDFD.Fd()), unix.SIGKILL, nil, 0)
 		c.Wait()

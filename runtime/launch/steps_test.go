@@ -237,7 +237,7 @@ func privateMemory(t *testing.T, pid int) (kb int) {
 // TestMountRace swaps a directory on the way to the mount points with a link to the outside while the child mounts
 // (CVE-2021-30465): no mount and no directory is ever made outside.
 func TestMountRace(t *testing.T) {
-	containers, mounts := 40, 50
+	containers, mounts := 200, 5
 	if os.Getenv("TARE_LONG") == "1" {
 		containers = 2000
 	}

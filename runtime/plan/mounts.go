@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -137,49 +138,47 @@ func (c *compiler) bind(m *specs.Mount, dest string, o parsedOptions) error {
 	if dest == "/dev" {
 		c.devSetUp = false // nodes made there would appear in the source
 	}
-	tree, err := c.prepare(m, source, o)
-	if err != nil {
+	var err error
+	if op.Map, err = c.idMap(m, o); err != nil {
 		return err
 	}
-	if tree != nil {
-		op.Prepared = 1 + c.prepared()
-		c.plan.Thread = append(c.plan.Thread, *tree)
+	op.MapRecursive = o.ridmap
+	// The root of the user namespace may not be allowed to reach the source, nor to map its ids.
+	if op.Helped = c.userns && !c.host.Rootless; op.Helped {
+		c.plan.Helper = append(c.plan.Helper, OpenTree{Source: source, Recursive: o.rbind, Map: op.Map, MapRecursive: o.ridmap})
 	}
 	c.add(op)
 	return nil
 }
 
-// prepared counts the trees that the parent opens.
-func (c *compiler) prepared() int {
-	n := 0
-	for _, op := range c.plan.Thread {
-		if _, ok := op.(OpenTree); ok {
-			n++
-		}
-	}
-	return n
-}
-
-// prepare says whether the parent must open the source: to map its ids, which takes rights over its file system, or because the
-// root of a new user namespace may not be allowed to reach it.
-func (c *compiler) prepare(m *specs.Mount, source string, o parsedOptions) (*OpenTree, error) {
-	tree := OpenTree{Source: source, Recursive: o.rbind, UID: m.UIDMappings, GID: m.GIDMappings, IDRecursive: o.ridmap}
+// idMap returns 1 + the index of the user namespace whose mappings the mount takes, 0 for none.
+func (c *compiler) idMap(m *specs.Mount, o parsedOptions) (int, error) {
+	ns := MapNamespace{UID: m.UIDMappings, GID: m.GIDMappings}
 	if (len(m.UIDMappings) > 0) != (len(m.GIDMappings) > 0) {
-		return nil, fmt.Errorf("mounts: %s: uidMappings and gidMappings must come together", m.Destination)
+		return 0, fmt.Errorf("mounts: %s: uidMappings and gidMappings must come together", m.Destination)
 	}
-	if o.idmap && len(m.UIDMappings) == 0 {
-		if c.newFlags&NewUser == 0 {
-			return nil, fmt.Errorf("mounts: %s: idmap needs uidMappings and gidMappings, or a new user namespace", m.Destination)
+	if len(m.UIDMappings) == 0 {
+		switch {
+		case !o.idmap:
+			return 0, nil
+		case c.newFlags&NewUser != 0:
+			ns.UID, ns.GID = c.linux.UIDMappings, c.linux.GIDMappings
+		case c.joined["user"] != "":
+			ns.Path = c.joined["user"]
+		default:
+			return 0, fmt.Errorf("mounts: %s: idmap needs uidMappings and gidMappings, or a user namespace", m.Destination)
 		}
-		tree.UID, tree.GID = c.linux.UIDMappings, c.linux.GIDMappings
 	}
-	if len(tree.UID) == 0 && (c.host.Rootless || c.newFlags&NewUser == 0) {
-		return nil, nil
+	if c.host.Rootless {
+		return 0, fmt.Errorf("mounts: %s: id mapped mounts need root", m.Destination)
 	}
-	if len(tree.UID) > 0 && c.host.Rootless {
-		return nil, fmt.Errorf("mounts: %s: id mapped mounts need root", m.Destination)
+	for i, op := range c.plan.Thread {
+		if have, ok := op.(MapNamespace); ok && have.Path == ns.Path && slices.Equal(have.UID, ns.UID) && slices.Equal(have.GID, ns.GID) {
+			return 1 + i, nil
+		}
 	}
-	return &tree, nil
+	c.plan.Thread = append(c.plan.Thread, ns)
+	return len(c.plan.Thread), nil
 }
 
 // cgroupMount builds what a program expects below /sys/fs/cgroup: its own part of every hierarchy.

@@ -173,7 +173,9 @@ type Bind struct {
 	Source, Dest string
 	Recursive    bool
 	Attr         Attr
-	Prepared     int  // 1 + index of the tree that the parent opened before the clone; 0: the child opens Source
+	Helped       bool // the helper opens Source, as its next step; otherwise the child does
+	Map          int  // 1 + index of the MapNamespace in Plan.Thread whose mappings the mount takes; 0: none
+	MapRecursive bool // what is mounted below the source takes the mappings too
 	KeepLocked   bool // flags that a user namespace may not clear stay
 	NoSymlink    bool
 	InProc       bool // the destination may be below /proc
@@ -189,21 +191,35 @@ type Home struct{ UID uint32 }
 // What implements Op.
 func (o Home) What() string { return fmt.Sprintf("look up the home directory of user %d", o.UID) }
 
-// OpenTree is the parent's half of a Bind: the source is opened, with its id mapping, before the clone.
+// OpenTree is the helper's half of a Bind: it clones the source in the container's mount namespace, where the flags that the
+// host has set on the mount are locked, with its id mapping.
 type OpenTree struct {
-	Source    string
-	Recursive bool
-	// UID and GID, when set, are the mappings of an idmapped mount; IDRecursive maps what is below too.
-	UID, GID    []specs.LinuxIDMapping
-	IDRecursive bool
+	Source       string
+	Recursive    bool
+	Map          int // as in Bind
+	MapRecursive bool
 }
 
 // What implements Op.
 func (o OpenTree) What() string {
-	if len(o.UID) > 0 {
+	if o.Map > 0 {
 		return "open " + o.Source + " with mapped ids"
 	}
 	return "open " + o.Source
+}
+
+// MapNamespace opens a user namespace whose mappings id-mapped mounts take: one that is made for it, or the one at Path.
+type MapNamespace struct {
+	UID, GID []specs.LinuxIDMapping
+	Path     string
+}
+
+// What implements Op.
+func (o MapNamespace) What() string {
+	if o.Path != "" {
+		return "open user namespace " + o.Path + " for its id mappings"
+	}
+	return "make a user namespace for id mappings"
 }
 
 // Remount changes an existing mount.

@@ -26,6 +26,9 @@ type Plan struct {
 	// Thread runs in the parent before the clone: what the child can no longer do once it is in its namespaces. It
 	// changes no namespace of the parent.
 	Thread []Op
+	// Helper runs beside the child, in a process with the runtime's rights that joins the child's mount namespace and does a step
+	// each time the child asks: it opens what the root of a user namespace may not reach, as the child's own namespace has it.
+	Helper []Op
 	// Outer, when not empty, runs in an intermediate process that clones the child at the end: needed where the child's
 	// namespaces must belong to a user namespace that is joined, where a pid namespace is joined, which only children enter,
 	// and when a time namespace needs its offsets first.
@@ -58,6 +61,7 @@ func (p *Plan) WriteText(w io.Writer) error {
 	section("before the clone, in the runtime", p.Thread)
 	section("in an intermediate process", p.Outer)
 	fmt.Fprintf(&b, "clone the child with %s\n", FlagNames(p.Flags))
+	section("in a helper in the child's mount namespace", p.Helper)
 	section("beside the child, in the runtime", p.Beside)
 	section("in the child", p.Child)
 	for _, warning := range p.Warnings {
@@ -87,10 +91,11 @@ func (p *Plan) MarshalJSON() ([]byte, error) {
 		Thread   []jsonOp `json:"thread"`
 		Outer    []jsonOp `json:"outer"`
 		Clone    string   `json:"clone"`
+		Helper   []jsonOp `json:"helper"`
 		Beside   []jsonOp `json:"beside"`
 		Child    []jsonOp `json:"child"`
 		Warnings []string `json:"warnings,omitempty"`
-	}{list(p.Thread), list(p.Outer), FlagNames(p.Flags), list(p.Beside), list(p.Child), p.Warnings})
+	}{list(p.Thread), list(p.Outer), FlagNames(p.Flags), list(p.Helper), list(p.Beside), list(p.Child), p.Warnings})
 }
 
 // Kind is the name of the op's type, as in the JSON form.

@@ -196,7 +196,7 @@ func TestRefusals(t *testing.T) {
 		{mount(specs.Mount{Destination: "/a", Type: "proc", Options: []string{"tmpcopyup"}}), host,
 			"mounts: /a: tmpcopyup works on tmpfs only, not on proc"},
 		{mount(specs.Mount{Destination: "/a", Source: "/b", Options: []string{"bind", "idmap"}}), host,
-			"mounts: /a: idmap needs uidMappings and gidMappings, or a new user namespace"},
+			"mounts: /a: idmap needs uidMappings and gidMappings, or a user namespace"},
 		{func(s *specs.Spec) { s.Linux.RootfsPropagation = "ro" }, host, `linux.rootfsPropagation: unknown propagation "ro"`},
 		{func(s *specs.Spec) { s.Root = nil }, host, "root: missing"},
 		{func(s *specs.Spec) { s.Process.Args = nil }, host, "process.args: empty, there is nothing to run"},
