@@ -7,27 +7,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// data is struct seccomp_data without the instruction pointer.
-type data struct {
-	nr, arch uint32
-	args     [6]uint64
-}
-
-// word is the 32-bit word at an offset of struct seccomp_data.
-func (d *data) word(offset uint32, bigEndian bool) uint32 {
-	switch offset {
-	case 0:
-		return d.nr
-	case 4:
-		return d.arch
-	}
-	v, upper := d.args[(offset-16)/8], offset%8 == 4
-	if upper != bigEndian {
-		return uint32(v >> 32)
-	}
-	return uint32(v)
-}
-
 // check is what the kernel demands of a program: bpf_check_classic and seccomp_check_filter.
 func check(p []Instruction) error {
 	if len(p) == 0 || len(p) > 4096 {
@@ -57,40 +36,6 @@ func check(p []Instruction) error {
 		return fmt.Errorf("the last instruction has code %#x", p[len(p)-1].Code)
 	}
 	return nil
-}
-
-// run interprets a checked program and returns its answer and the instructions that it took.
-func run(p []Instruction, d *data, bigEndian bool) (ret uint32, steps int) {
-	var acc uint32
-	for pc := 0; ; pc++ {
-		i := p[pc]
-		steps++
-		var yes bool
-		switch i.Code {
-		case 0x20:
-			acc = d.word(i.K, bigEndian)
-			continue
-		case 0x54:
-			acc &= i.K
-			continue
-		case 0x06:
-			return i.K, steps
-		case 0x05:
-			pc += int(i.K)
-			continue
-		case 0x15:
-			yes = acc == i.K
-		case 0x25:
-			yes = acc > i.K
-		case 0x35:
-			yes = acc >= i.K
-		}
-		if yes {
-			pc += int(i.JT)
-		} else {
-			pc += int(i.JF)
-		}
-	}
 }
 
 // naive answers the calls of one number by the words of the package's documentation, for a profile that Compile accepts. It

@@ -50,7 +50,7 @@ func compare(t *testing.T, s *specs.LinuxSeccomp, goarch string, every bool, rnd
 						d.args[0] = uint64(rnd.IntN(26)) | uint64(rnd.IntN(2))<<16
 					}
 				}
-				got, _ := run(f.Program, &d, f.bigEndian)
+				got, _ := run(f.Program, &d, f.machine.bigEndian)
 				if want := expect(&d); got != want {
 					j, _ := json.Marshal(s)
 					t.Fatalf("%s arch %#x nr %#x args %#x: program says %#x, naive %#x\n%s", goarch, d.arch, d.nr, d.args, got, want, j)

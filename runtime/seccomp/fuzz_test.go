@@ -33,7 +33,7 @@ func FuzzCompile(f *testing.F) {
 		for _, token := range []uint32{findArch(must(machineOf(goarch)).native).token, archs[machine%uint8(len(archs))].token} {
 			for _, n := range numbers[max(0, len(numbers)-64):] {
 				d := data{nr: n, arch: token, args: [6]uint64{x, y, x, y, x, y}}
-				got, _ := run(filter.Program, &d, filter.bigEndian)
+				got, _ := run(filter.Program, &d, filter.machine.bigEndian)
 				if want := naive(&s, goarch, token, n)(&d); got != want {
 					t.Fatalf("%s %+v: program says %#x, naive %#x", goarch, d, got, want)
 				}

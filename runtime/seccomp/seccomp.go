@@ -66,7 +66,7 @@ type Filter struct {
 	// two conditions on one argument.
 	Warnings []string
 
-	bigEndian bool
+	machine machine
 }
 
 // Compile validates a profile and compiles it for a machine, named in Go's words (GOARCH). The error names the rule, by its
@@ -105,7 +105,7 @@ func compile(s *specs.LinuxSeccomp, goarch string) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &Filter{bigEndian: m.bigEndian, Warnings: warnings}
+	f := &Filter{machine: m, Warnings: warnings}
 	for i := range list {
 		f.Notify = f.Notify || list[i].ret == retNotify
 	}
@@ -131,7 +131,7 @@ func compile(s *specs.LinuxSeccomp, goarch string) (*Filter, error) {
 // AppendBytes appends the program as an array of struct sock_filter in the machine's byte order.
 func (f *Filter) AppendBytes(b []byte) []byte {
 	var order binary.AppendByteOrder = binary.LittleEndian
-	if f.bigEndian {
+	if f.machine.bigEndian {
 		order = binary.BigEndian
 	}
 	for _, i := range f.Program {
