@@ -51,6 +51,8 @@ func (p *program) lower(op plan.Op) error {
 		p.readOnly(o)
 	case plan.RootReadOnly:
 		p.setattr(slotRoot, 0, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
+	case plan.HideMount:
+		p.hideMount(o)
 	case plan.Pivot:
 		p.pivot(o)
 	case plan.RootPropagation:
@@ -331,6 +333,18 @@ func (p *program) readOnly(o plan.ReadOnly) {
 	p.move(slotT1, slotT2)
 	p.close(slotT1, slotT2)
 	p.land(missing)
+}
+
+// hideMount detaches a mount by its path. One that came with a copy of the host's mount namespace into a user namespace is locked
+// (EINVAL): it is covered, which the kernel takes for as good.
+func (p *program) hideMount(o plan.HideMount) {
+	detach := p.sys(unix.SYS_UMOUNT2, p.str(o.Path), val(unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
+	p.ignore(detach, unix.EINVAL, unix.EPERM)
+	over := p.do(doJump, noSlot)
+	p.land(detach)
+	p.sys(unix.SYS_MOUNT, p.str("tmpfs"), p.str(o.Path), p.str("tmpfs"),
+		val(unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC), p.str("nr_inodes=1,mode=755"))
+	p.land(over)
 }
 
 // pivot changes the root. The old root hangs below the current directory afterwards and is detached at once; it is made a slave

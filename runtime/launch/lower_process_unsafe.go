@@ -43,8 +43,8 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		}
 	case plan.BecomeRoot:
 		p.becomeRoot(o)
-	case plan.TimeOffsets:
-		p.timeOffsets(o)
+	case plan.NewTimeNamespace:
+		p.newTimeNamespace(o)
 	case plan.Hostname:
 		p.sys(unix.SYS_SETHOSTNAME, p.str(o.Name), val(len(o.Name)))
 	case plan.Domainname:
@@ -76,14 +76,30 @@ func (p *program) becomeRoot(o plan.BecomeRoot) {
 	p.ignore(p.sys(sysSetresuid, val(0), val(0), val(0)), unix.EINVAL)
 }
 
-func (p *program) timeOffsets(o plan.TimeOffsets) {
+// newTimeNamespace makes a time namespace for children, sets its offsets while no process is in it, and enters it: a process with
+// one thread may (time_namespaces(7)).
+func (p *program) newTimeNamespace(o plan.NewTimeNamespace) {
+	p.sys(unix.SYS_UNSHARE, val(unix.CLONE_NEWTIME))
+	if len(o.Offsets) > 0 {
+		p.timeOffsets(o)
+	}
+	p.sysTo(slotT0, unix.SYS_OPENAT, cwd, p.str("/proc/self/ns/time_for_children"), val(unix.O_RDONLY|unix.O_CLOEXEC), val(0))
+	p.sys(unix.SYS_SETNS, fd(slotT0), val(unix.CLONE_NEWTIME))
+	p.close(slotT0)
+}
+
+// timeOffsets writes the offsets. The files of a process that is not dumpable belong to the host's root, and a child in a user
+// namespace may not write them: it is dumpable for that moment, in which the container has no other process.
+func (p *program) timeOffsets(o plan.NewTimeNamespace) {
 	text := ""
 	for _, clock := range []string{"monotonic", "boottime"} {
 		if off, ok := o.Offsets[clock]; ok {
 			text += fmt.Sprintf("%s %d %d\n", clock, off.Secs, off.Nanosecs)
 		}
 	}
+	p.sys(unix.SYS_PRCTL, val(unix.PR_SET_DUMPABLE), val(1))
 	p.sysTo(slotT0, unix.SYS_OPENAT, cwd, p.str("/proc/self/timens_offsets"), val(unix.O_WRONLY|unix.O_CLOEXEC), val(0))
+	p.undumpable()
 	p.sys(unix.SYS_WRITE, fd(slotT0), p.str(text), val(len(text)))
 	p.close(slotT0)
 }

@@ -205,7 +205,7 @@ func (k *creation) describe() error {
 	c := k.c
 	c.Bundle, c.Rootfs, c.Annotations, c.Hooks = k.bundle, k.rootfs(), k.spec.Annotations, k.spec.Hooks
 	c.NoPivot, c.NoNewKeyring, c.NoProcess = k.o.NoPivot, k.o.NoNewKeyring, k.spec.Process == nil
-	c.Rootless = k.host.Rootless
+	c.Rootless, c.Facts = k.host.Rootless, k.decided
 	if st, err := os.Stat(k.rootfs()); err != nil {
 		return fmt.Errorf("root.path: %w", err)
 	} else if !st.IsDir() {
@@ -309,7 +309,7 @@ func (k *creation) createHooks(ctx context.Context) error {
 			return err
 		}
 	}
-	in := inside{r: k.r, spec: k.spec, host: k.host, join: k.join, process: k.child.PIDFD}
+	in := inside{r: k.r, spec: k.spec, host: k.host, namespaces: namespaceFlags(k.spec, k.decided), join: k.join, process: k.child.PIDFD}
 	st.Pid = in.pid(k.child.PID)
 	if err := in.run(ctx, hooks.CreateContainer, k.spec.Hooks, st); err != nil {
 		return err

@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/tare-oci/tare/internal/nofile"
-	"github.com/tare-oci/tare/internal/sys/caps"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/launch"
 	"github.com/tare-oci/tare/runtime/plan"
@@ -60,16 +57,11 @@ type addition struct {
 
 // inside opens a container for processes that join it. The caller calls close.
 func (r *Runtime) inside(c *state.Container, s *specs.Spec) (*inside, error) {
-	permitted, last, err := caps.Own()
+	host, err := hostFacts(c.Bundle, c.ID, c.Rootless, c.Facts)
 	if err != nil {
 		return nil, err
 	}
-	in := &inside{r: r, spec: s}
-	in.host = &plan.Host{Arch: runtime.GOARCH, Bundle: c.Bundle, ID: c.ID, Rootless: c.Rootless, UID: uint32(os.Geteuid()),
-		GID: uint32(os.Getegid()), LastCap: last, Grantable: permitted, NoFile: nofile.Start}
-	if s.Linux != nil {
-		in.host.IDMapHelpers = len(s.Linux.UIDMappings) > 1
-	}
+	in := &inside{r: r, spec: s, host: host, namespaces: namespaceFlags(s, c.Facts)}
 	fd, err := open(c.Init)
 	if err != nil {
 		return nil, err
@@ -145,7 +137,7 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 		in.close()
 		return nil, err
 	}
-	input := plan.ExecInput{Spec: s, Process: p, Namespaces: namespaceFlags(s)}
+	input := plan.ExecInput{Spec: s, Process: p, Namespaces: in.namespaces}
 	if a := p.ExecCPUAffinity; a != nil {
 		input.InitialCPUs, input.FinalCPUs = a.Initial, a.Final
 	}

@@ -22,11 +22,12 @@ import (
 // inside runs hooks in a container's namespaces: createContainer before the pivot, so that its path is the host's, and
 // startContainer after it. They are plans like exec, without the container's user, limits and filter.
 type inside struct {
-	r       *Runtime
-	spec    *specs.Spec
-	host    *plan.Host
-	join    []cgroup.JoinFile
-	process *os.File // pidfd of the container's first process
+	r          *Runtime
+	spec       *specs.Spec
+	host       *plan.Host
+	namespaces uint64 // in which the container differs from who created it
+	join       []cgroup.JoinFile
+	process    *os.File // pidfd of the container's first process
 }
 
 // pid is the first process's number as the hook sees it.
@@ -65,7 +66,7 @@ func (in *inside) one(ctx context.Context, kind hooks.Kind, i int, hook specs.Ho
 		env = []string{}
 	}
 	proc := &specs.Process{Args: append([]string{hook.Path}, hooks.Args(hook)...), Env: env, Cwd: "/"}
-	p, err := plan.CompileExec(plan.ExecInput{Spec: in.spec, Process: proc, Namespaces: namespaceFlags(in.spec), Hook: true}, in.host,
+	p, err := plan.CompileExec(plan.ExecInput{Spec: in.spec, Process: proc, Namespaces: in.namespaces, Hook: true}, in.host,
 		plan.Options{})
 	if err != nil {
 		return fmt.Errorf("run %s: %w", name, err)

@@ -5,20 +5,18 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/tare-oci/tare/internal/nofile"
-	"github.com/tare-oci/tare/internal/sys/caps"
 	"github.com/tare-oci/tare/internal/sys/descriptor"
 	"github.com/tare-oci/tare/internal/sys/pty"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/plan"
 	"github.com/tare-oci/tare/runtime/spec"
+	"github.com/tare-oci/tare/runtime/state"
 )
 
 // prepared is a container before anything was touched for it: what is asked, what the host has, and the plan.
@@ -30,6 +28,7 @@ type prepared struct {
 	host    *plan.Host
 	group   *cgroup.Group // nil: no hierarchy is mounted
 	plan    *plan.Plan
+	decided state.Facts // for later processes of the container
 }
 
 // prepare reads the bundle and compiles its plan. It changes nothing.
@@ -46,7 +45,7 @@ func (r *Runtime) prepare(o *CreateOptions, waitStart, attach bool) (*prepared, 
 	if p.spec, warnings, err = spec.Parse(p.config); err != nil {
 		return nil, fmt.Errorf("%s: %w", spec.ConfigName, err)
 	}
-	if err := p.facts(r, o.ID); err != nil {
+	if err := p.facts(r, o); err != nil {
 		return nil, err
 	}
 	if p.spec.Process != nil {
@@ -120,14 +119,13 @@ func (p *prepared) hasCreateHooks() bool {
 }
 
 // facts collects what the plan needs to know of the host.
-func (p *prepared) facts(r *Runtime, id string) error {
-	permitted, last, err := caps.Own()
-	if err != nil {
+func (p *prepared) facts(r *Runtime, o *CreateOptions) (err error) {
+	if p.decided, err = decideFacts(p.spec.Linux); err != nil {
 		return err
 	}
-	rootless := r.Rootless.On()
-	p.host = &plan.Host{Arch: runtime.GOARCH, Bundle: p.bundle, ID: id, Rootless: rootless, UID: uint32(os.Geteuid()),
-		GID: uint32(os.Getegid()), LastCap: last, Grantable: permitted, NoFile: nofile.Start}
+	if p.host, err = hostFacts(p.bundle, o.ID, r.Rootless.On(), p.decided); err != nil {
+		return err
+	}
 	if proc := p.spec.Process; proc != nil {
 		p.host.SELinux = proc.SelinuxLabel != "" && exists("/sys/fs/selinux/enforce")
 		p.host.AppArmor = proc.ApparmorProfile != "" && apparmor()
@@ -139,19 +137,17 @@ func (p *prepared) facts(r *Runtime, id string) error {
 	if linux.MountLabel != "" {
 		p.host.SELinux = exists("/sys/fs/selinux/enforce")
 	}
-	p.host.IDMapHelpers = os.Geteuid() != 0 && (len(linux.UIDMappings) > 1 || len(linux.GIDMappings) > 1 ||
-		foreign(linux.UIDMappings, p.host.UID) || foreign(linux.GIDMappings, p.host.GID))
 	if strings.HasSuffix(linux.RootfsPropagation, "shared") && p.spec.Root != nil {
 		if p.host.RootMount, err = mountOf(p.rootfs()); err != nil {
 			return err
 		}
 	}
-	return p.cgroups(id)
-}
-
-// foreign tells whether a single mapping maps something else than the runtime's own id.
-func foreign(maps []specs.LinuxIDMapping, own uint32) bool {
-	return len(maps) == 1 && (maps[0].HostID != own || maps[0].Size != 1)
+	if o.NoPivot {
+		if p.host.ProcMounts, err = procMounts(p.rootfs()); err != nil {
+			return err
+		}
+	}
+	return p.cgroups(o.ID)
 }
 
 func exists(path string) bool {
@@ -199,39 +195,15 @@ func (p *prepared) cgroups(id string) error {
 	return nil
 }
 
-// mountOf returns the mount point that holds path, from the mount table.
-func mountOf(path string) (string, error) {
-	path, err := filepath.EvalSymlinks(path)
-	if err != nil {
-		return "", err
-	}
-	data, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return "", err
-	}
-	best := "/"
-	for line := range strings.Lines(string(data)) {
-		fields := strings.Fields(line)
-		if len(fields) < 5 {
-			continue
-		}
-		point := fields[4]
-		if (path == point || strings.HasPrefix(path, strings.TrimSuffix(point, "/")+"/")) && len(point) >= len(best) {
-			best = point
-		}
-	}
-	return best, nil
-}
-
-// namespaceFlags are the namespaces in which the container differs from the runtime.
-func namespaceFlags(s *specs.Spec) (flags uint64) {
+// namespaceFlags are the namespaces in which the container differs from the process that created it.
+func namespaceFlags(s *specs.Spec, decided state.Facts) (flags uint64) {
 	if s.Linux == nil {
 		return 0
 	}
 	for _, ns := range s.Linux.Namespaces {
 		flags |= plan.NamespaceFlag(ns.Type)
 	}
-	return flags
+	return flags &^ decided.SameNamespaces
 }
 
 // Plan returns the plan of the bundle's container as create would make it for an id like the bundle's name. It changes nothing.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -33,6 +32,10 @@ type Host struct {
 	NoFile [2]uint64
 	// IDMapHelpers has newuidmap(1) and newgidmap(1) write the maps.
 	IDMapHelpers bool
+	// SameNamespaces are the namespaces (CLONE_NEW* flags) that the configuration gives by the path of the runtime's own.
+	SameNamespaces uint64
+	// ProcMounts are the mount points of proc and sysfs that stay reachable without pivot_root(2); needed for NoPivot only.
+	ProcMounts []string
 }
 
 // CgroupMount is one entry of a mount of type cgroup.
@@ -116,10 +119,13 @@ func (c *compiler) namespaces() error {
 		if flag == 0 {
 			return fmt.Errorf("linux.namespaces: unknown type %q", ns.Type)
 		}
-		if ns.Path != "" {
-			c.joined[string(ns.Type)] = ns.Path
-		} else {
+		switch {
+		case ns.Path == "":
 			c.newFlags |= flag
+		case c.host.SameNamespaces&flag == 0:
+			c.joined[string(ns.Type)] = ns.Path
+		default:
+			continue // the runtime's own: the process is there already, and what is set in it changes the host
 		}
 		if ns.Type == specs.UserNamespace {
 			c.userns = true
@@ -128,7 +134,7 @@ func (c *compiler) namespaces() error {
 	return nil
 }
 
-// has reports whether the container has its own namespace of the type, new or joined.
+// has reports whether the container has a namespace of the type that is not the runtime's, new or joined.
 func (c *compiler) has(t specs.LinuxNamespaceType) bool {
 	return c.newFlags&NamespaceFlag(t) != 0 || c.joined[string(t)] != ""
 }
@@ -147,6 +153,19 @@ func (c *compiler) refuse() error {
 		return fmt.Errorf("linux.namespaces: a user namespace is needed when the runtime is not run by root")
 	case c.linux.MountLabel != "" && !c.host.SELinux:
 		return fmt.Errorf("linux.mountLabel: selinux is not enabled on the host")
+	case c.spec.Hostname != "" && !c.has(specs.UTSNamespace):
+		return fmt.Errorf("hostname: needs a uts namespace of the container's own, it would rename the host")
+	case c.spec.Domainname != "" && !c.has(specs.UTSNamespace):
+		return fmt.Errorf("domainname: needs a uts namespace of the container's own, it would rename the host")
+	}
+	for _, key := range sortedKeys(c.linux.Sysctl) {
+		file, err := spec.SysctlPath(key)
+		if err != nil {
+			return fmt.Errorf("linux.sysctl: %w", err)
+		}
+		if t := spec.SysctlNamespace(file); t == "" || !c.has(t) {
+			return fmt.Errorf("linux.sysctl: %q needs a namespace of type %s of the container's own, it would change the host", key, t)
+		}
 	}
 	if p == nil {
 		return nil
@@ -160,37 +179,44 @@ func (c *compiler) refuse() error {
 	return nil
 }
 
-// nsOrder is the order in which namespaces are joined by path: the user namespace first, because it gives the rights for the
-// others that it owns; the mount namespace last, because paths change with it.
-var nsOrder = []specs.LinuxNamespaceType{specs.UserNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.NetworkNamespace,
+// joinOrder is the order in which namespaces are joined by path: the mount namespace last, because paths change with it.
+var joinOrder = []specs.LinuxNamespaceType{specs.UserNamespace, specs.IPCNamespace, specs.UTSNamespace, specs.NetworkNamespace,
 	specs.PIDNamespace, specs.CgroupNamespace, specs.TimeNamespace, specs.MountNamespace}
 
 // enter decides who joins and creates which namespace.
 func (c *compiler) enter() error {
 	// The cgroup namespace's root is the cgroup at the moment of unshare: it must come after the child joined its cgroup.
 	cloneFlags := c.newFlags &^ (NewCgroup | NewTime)
-	var cgroups, joins []Op
+	var cgroups []Op
 	for i, name := range c.host.Cgroups {
 		cgroups = append(cgroups, JoinCgroup{Name: name, Index: i})
 	}
-	for _, t := range nsOrder {
-		if p := c.joined[string(t)]; p != "" {
-			joins = append(joins, Join{Type: string(t), Flag: NamespaceFlag(t), Path: p})
-		}
-	}
+	joins := c.joins()
 	// An intermediate process is needed where what the child creates must belong to a joined user namespace, where only
-	// children enter (pid, time), and where the child, in its new user namespace, would lack the right to join.
-	if c.joined["user"] != "" || c.joined["pid"] != "" || c.newFlags&NewTime != 0 || len(joins) > 0 && c.newFlags&NewUser != 0 {
-		c.enterByOuter(cgroups, joins, cloneFlags)
+	// children enter (pid), and where the child, in its new user namespace, would lack the right to join.
+	outer := c.joined["user"] != "" || c.joined["pid"] != "" || len(joins) > 0 && c.newFlags&NewUser != 0
+	var newTime []Op
+	if c.newFlags&NewTime != 0 {
+		newTime = []Op{NewTimeNamespace{c.linux.TimeOffsets}}
+	}
+	if outer {
+		// The time namespace comes where the right to make it is: before root of the host gives it up, after others get it.
+		if c.host.Rootless {
+			joins = append(joins, newTime...)
+		} else {
+			joins = append(newTime, joins...)
+		}
+		c.plan.Outer = append(append(cgroups, joins...), CloneChild{Flags: cloneFlags})
 	} else {
 		c.plan.Flags = cloneFlags
 		c.add(cgroups...)
 	}
 	if c.newFlags&NewUser != 0 {
 		c.plan.Beside = append(c.plan.Beside, MapIDs{UID: c.linux.UIDMappings, GID: c.linux.GIDMappings, Helper: c.host.IDMapHelpers})
-		c.add(Wait{"the id mappings are written"}, BecomeRoot{KeepGroups: c.host.Rootless && !c.host.IDMapHelpers})
+		c.add(Wait{"the id mappings are written"}, c.becomeRoot())
 	}
-	if len(c.plan.Outer) == 0 {
+	if !outer {
+		c.add(newTime...)
 		c.add(joins...)
 	}
 	if c.newFlags&NewCgroup != 0 {
@@ -199,22 +225,29 @@ func (c *compiler) enter() error {
 	return nil
 }
 
-// enterByOuter lets an intermediate process join and clone the child.
-func (c *compiler) enterByOuter(cgroups, joins []Op, cloneFlags uint64) {
-	out := append([]Op{}, cgroups...)
-	for _, op := range joins {
-		out = append(out, op)
-		if op.(Join).Flag == NewUser {
-			out = append(out, BecomeRoot{KeepGroups: c.host.Rootless && !c.host.IDMapHelpers})
+// becomeRoot takes the ids of a user namespace that was just entered.
+func (c *compiler) becomeRoot() Op {
+	return BecomeRoot{KeepGroups: c.host.Rootless && !c.host.IDMapHelpers}
+}
+
+// joins lists the namespaces to join by path. Root of the host joins the user namespace last: it has rights over all of them,
+// whoever owns them, and in the user namespace only over those that belong to it. Others have no rights before.
+func (c *compiler) joins() []Op {
+	var first, last []Op
+	for _, t := range joinOrder {
+		p := c.joined[string(t)]
+		switch op := (Join{Type: string(t), Flag: NamespaceFlag(t), Path: p}); {
+		case p == "":
+		case t != specs.UserNamespace:
+			last = append(last, op)
+		case c.host.Rootless:
+			first = append(first, op, c.becomeRoot())
 		}
 	}
-	if c.newFlags&NewTime != 0 {
-		out = append(out, Unshare{NewTime})
-		if len(c.linux.TimeOffsets) > 0 {
-			out = append(out, TimeOffsets{c.linux.TimeOffsets})
-		}
+	if p := c.joined["user"]; p != "" && !c.host.Rootless {
+		last = append(last, Join{Type: "user", Flag: NewUser, Path: p}, c.becomeRoot())
 	}
-	c.plan.Outer = append(out, CloneChild{Flags: cloneFlags})
+	return append(first, last...)
 }
 
 // rootfs opens the root and sets how mounts propagate.
@@ -256,26 +289,13 @@ func (c *compiler) identity() error {
 		c.add(Domainname{c.spec.Domainname})
 	}
 	for _, key := range sortedKeys(c.linux.Sysctl) {
-		c.add(Sysctl{Key: key, Path: sysctlPath(key), Value: c.linux.Sysctl[key]})
+		file, err := spec.SysctlPath(key)
+		if err != nil {
+			return fmt.Errorf("linux.sysctl: %w", err)
+		}
+		c.add(Sysctl{Key: key, Path: file, Value: c.linux.Sysctl[key]})
 	}
 	return nil
-}
-
-// sysctlPath turns a key to a path below /proc/sys: the first separator tells which one is meant, the other one is part of a
-// name ("net.ipv4.conf.eth0/1" is interface eth0.1).
-func sysctlPath(key string) string {
-	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '/' {
-		return key
-	}
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
-		}
-		return r
-	}, key)
 }
 
 // finishRoot makes the new root the root and closes what must be closed.
@@ -296,6 +316,13 @@ func (c *compiler) finishRoot() error {
 	}
 	if c.spec.Root.Readonly {
 		c.add(RootReadOnly{})
+	}
+	if c.opts.NoPivot {
+		// They lie below the new root and are not detached with the old one: as long as one is whole, the kernel lets any process
+		// that makes a user and a pid namespace mount another one without the masks (mount_too_revealing).
+		for _, p := range c.host.ProcMounts {
+			c.add(HideMount{p})
+		}
 	}
 	c.add(Pivot{Chroot: c.opts.NoPivot})
 	if flags != 0 {

@@ -93,7 +93,7 @@ func (c *compiler) fsMount(m *specs.Mount, dest string, o parsedOptions) error {
 	op := Mount{Type: m.Type, Source: m.Source, Dest: dest, Attr: o.attr, CopyUp: o.copyUp, NoSymlink: noSymlink(dest)}
 	op.Data = append(append([]string{}, o.flags...), data...)
 	op.TakeMode = m.Type == "tmpfs" && !hasKey(data, "mode")
-	op.MayBindSys = m.Type == "sysfs" && c.userns && !c.has(specs.NetworkNamespace)
+	op.MayBindSys = m.Type == "sysfs" && c.userns && c.newFlags&NewNet == 0
 	if dest == "/dev" && op.Attr.Set&attrReadOnly != 0 {
 		// The device nodes come first.
 		op.Attr.Set &^= attrReadOnly

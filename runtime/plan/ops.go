@@ -97,13 +97,18 @@ type BecomeRoot struct{ KeepGroups bool }
 // What implements Op.
 func (o BecomeRoot) What() string { return "become root of the user namespace" }
 
-// TimeOffsets writes /proc/self/timens_offsets before the first process enters the time namespace.
-type TimeOffsets struct {
+// NewTimeNamespace makes a time namespace, sets its offsets and enters it.
+type NewTimeNamespace struct {
 	Offsets map[string]specs.LinuxTimeOffset
 }
 
 // What implements Op.
-func (o TimeOffsets) What() string { return "set the time namespace's offsets" }
+func (o NewTimeNamespace) What() string {
+	if len(o.Offsets) == 0 {
+		return "enter a new time namespace"
+	}
+	return "enter a new time namespace with its offsets"
+}
 
 // MapIDs writes the child's uid_map and gid_map.
 type MapIDs struct {
@@ -159,7 +164,7 @@ type Mount struct {
 	Attr               Attr
 	CopyUp             bool     // fill a tmpfs with what the destination holds
 	TakeMode           bool     // a tmpfs without mode= takes the mode of the directory that it covers
-	MayBindSys         bool     // sysfs that the kernel refuses (a user namespace without its own network) is bound from the host
+	MayBindSys         bool     // sysfs that the kernel refuses (the network namespace is not of the user namespace) is bound from the host
 	Name               string   // slot for a later Protect of this mount
 	NoSymlink          bool     // the destination must not be reached through a link: /proc, /sys
 	Dirs               []string // directories to make in the new file system before it is attached
@@ -316,6 +321,12 @@ type RootReadOnly struct{}
 
 // What implements Op.
 func (o RootReadOnly) What() string { return "make the root file system read-only" }
+
+// HideMount takes a mount of the host out of a mount namespace whose root is not pivoted, or covers it where it is locked.
+type HideMount struct{ Path string }
+
+// What implements Op.
+func (o HideMount) What() string { return "hide the host's " + o.Path }
 
 // Pivot makes the new root the root and detaches the old one.
 type Pivot struct{ Chroot bool }

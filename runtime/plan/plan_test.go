@@ -78,20 +78,6 @@ func TestEveryOption(t *testing.T) {
 	}
 }
 
-func TestSysctlPath(t *testing.T) {
-	for _, test := range [][2]string{
-		{"net.ipv4.ip_forward", "net/ipv4/ip_forward"},
-		{"net/ipv4/ip_forward", "net/ipv4/ip_forward"},
-		{"net.ipv4.conf.eth0/1.forwarding", "net/ipv4/conf/eth0.1/forwarding"},
-		{"net/ipv4/conf/eth0.1/forwarding", "net/ipv4/conf/eth0.1/forwarding"},
-		{"single", "single"},
-	} {
-		if got := sysctlPath(test[0]); got != test[1] {
-			t.Errorf("sysctlPath(%s) = %s, want %s", test[0], got, test[1])
-		}
-	}
-}
-
 func TestDedupe(t *testing.T) {
 	got := dedupe(strings.Fields("A=1 B=2 A=3 NAKED C= A=4 C=5"))
 	if want := strings.Fields("A=4 B=2 NAKED C=5"); !slices.Equal(got, want) {

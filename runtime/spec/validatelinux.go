@@ -193,7 +193,7 @@ func (v *validator) sysctl(l *specs.Linux) {
 			v.bad("linux.sysctl: %w", err)
 			return
 		}
-		t := sysctlNamespace(file)
+		t := SysctlNamespace(file)
 		switch {
 		case file == "kernel/hostname":
 			v.bad("linux.sysctl: %s: use the property hostname", quote(key))
@@ -228,9 +228,9 @@ func SysctlPath(name string) (string, error) {
 	return file, nil
 }
 
-// sysctlNamespace returns the type of the namespace that has its own copy of a parameter, or "" if the host's is the
-// only one. Sources: ipc/ipc_sysctl.c, ipc/mq_sysctl.c, kernel/utsname_sysctl.c, kernel/ucount.c.
-func sysctlNamespace(file string) specs.LinuxNamespaceType {
+// SysctlNamespace returns the type of the namespace that has its own copy of a parameter, given by its path below /proc/sys, or ""
+// if the host's is the only one. Sources: ipc/ipc_sysctl.c, ipc/mq_sysctl.c, kernel/utsname_sysctl.c, kernel/ucount.c.
+func SysctlNamespace(file string) specs.LinuxNamespaceType {
 	switch file {
 	case "kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem", "kernel/shmall", "kernel/shmmax",
 		"kernel/shmmni", "kernel/shm_rmid_forced":

@@ -52,7 +52,10 @@ func (s *State) encode() ([]byte, error) {
 	b = jsonw.Bool(b, "rootless", s.Rootless)
 	b = jsonw.Bool(b, "noProcess", s.NoProcess)
 	b = jsonw.Bool(b, "noNewKeyring", s.NoNewKeyring)
-	return append(b, '}'), nil
+	b = append(jsonw.Key(b, "facts"), '{')
+	b = jsonw.Bool(b, "idMapHelpers", s.Facts.IDMapHelpers)
+	b = jsonw.Uint(b, "sameNamespaces", s.Facts.SameNamespaces)
+	return append(b, "}}"...), nil
 }
 
 func (p Process) encode(b []byte) []byte {

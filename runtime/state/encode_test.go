@@ -14,7 +14,8 @@ func TestEncode(t *testing.T) {
 	full := State{Version: "1.3.0", ID: "a\"b", Creating: true, Creator: Process{1, 2}, Init: Process{3, 4}, Bundle: "/b", Rootfs: "/r",
 		Created: time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC), Owner: 7, Annotations: map[string]string{"k": "v\n"},
 		Hooks: &specs.Hooks{Poststop: []specs.Hook{{Path: "/h"}}}, Cgroup: json.RawMessage(`{"mode":"v2"}`), NoPivot: true,
-		OwnPidNS: true, Rootless: true, NoProcess: true, NoNewKeyring: true}
+		OwnPidNS: true, Rootless: true, NoProcess: true, NoNewKeyring: true,
+		Facts: Facts{IDMapHelpers: true, SameNamespaces: 5}}
 	v := reflect.ValueOf(full)
 	for i := range v.NumField() {
 		if v.Field(i).IsZero() {

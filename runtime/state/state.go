@@ -57,6 +57,15 @@ type State struct {
 	Rootless     bool              `json:"rootless"`     // cgroup permission errors were ignored
 	NoProcess    bool              `json:"noProcess"`    // the config had no process: it cannot be started
 	NoNewKeyring bool              `json:"noNewKeyring"` // the session keyring is the creator's
+	Facts        Facts             `json:"facts"`        // decided at create, for every later process
+}
+
+// Facts are what create has decided about the host and every later process of the container must be built by.
+type Facts struct {
+	// IDMapHelpers: newuidmap(1) and newgidmap(1) wrote the id maps, so that processes may set supplementary groups.
+	IDMapHelpers bool `json:"idMapHelpers"`
+	// SameNamespaces are namespaces (CLONE_NEW* flags) that the configuration gives by the path of the creator's own.
+	SameNamespaces uint64 `json:"sameNamespaces"`
 }
 
 // Process names one process for good: a number alone is reused.

@@ -1,0 +1,213 @@
+package runtime
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// sleeper starts a process by a command and waits until one of its namespaces is not ours; it ends with the case.
+func sleeper(h *H, file string, command ...string) int {
+	c := exec.Command(command[0], append(command[1:], "sleep", "1000")...)
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := c.Start(); err != nil {
+		h.Fatalf("%v", err)
+	}
+	h.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	h.Await("namespace "+file, func() bool { return nsID(h, c.Process.Pid, file) != nsID(h, "self", file) })
+	return c.Process.Pid
+}
+
+// userHolder is a process in a user namespace with maps, whose other namespaces are ours.
+func userHolder(h *H) int {
+	pid := sleeper(h, "user", "unshare", "--user")
+	for _, f := range []string{"uid_map", "gid_map"} {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/%s", pid, f), []byte("0 100000 65536"), 0); err != nil {
+			h.Fatalf("%v", err)
+		}
+	}
+	return pid
+}
+
+// withPath gives the namespace of a type by a path.
+func withPath(typ, path string) string {
+	var l []string
+	for _, o := range []string{"pid", "network", "ipc", "uts", "mount"} {
+		if o != typ {
+			l = append(l, fmt.Sprintf(`{"type":%q}`, o))
+		}
+	}
+	return "linux.namespaces=[" + strings.Join(append(l, fmt.Sprintf(`{"type":%q,"path":%q}`, typ, path)), ",") + "]"
+}
+
+// TestHostNamespaces: a namespace that is given by the path of the runtime's own is the host's, and nothing of the host changes.
+func TestHostNamespaces(t *testing.T) {
+	for _, test := range []struct{ row, typ, file, edit string }{
+		{"SY2 net sysctl", "network", "net", `linux.sysctl={"net.ipv4.ip_forward":"1"}`},
+		{"SY2 ipc sysctl", "ipc", "ipc", `linux.sysctl={"kernel.shmmax":"68719476737"}`},
+		{"SY2 mqueue sysctl", "ipc", "ipc", `linux.sysctl={"fs.mqueue.msg_max":"11"}`},
+		{"SY2 uts sysctl", "uts", "uts", `linux.sysctl={"kernel.domainname":"escaped"}`},
+		{"H1 hostname", "uts", "uts", `hostname="escaped"`},
+		{"H2 domainname", "uts", "uts", `domainname="escaped"`},
+		{"RO6 mounts", "mount", "mnt", `hostname="x"`},
+	} {
+		row(t, test.row+" with the host's "+test.typ+" namespace by path", func(h *H) {
+			b := h.Bundle().Edit("-hostname", test.edit, withPath(test.typ, "/proc/self/ns/"+test.file))
+			before := hostNames(h)
+			h.Cleanup(func() { restoreHostNames(h, before) })
+			r := h.Run(b.Args("true"))
+			if r.Code == 0 || !strings.Contains(r.Stderr, "host") {
+				h.Errorf("status %d, %q: want a refusal that names the host", r.Code, r.Stderr)
+			}
+			if now := hostNames(h); !slices.Equal(now, before) {
+				h.Errorf("the host has changed from %q to %q", before, now)
+			}
+			h.NoLeak("the refusal")
+		})
+	}
+	row(t, "N3 the host's network by path is no change of network", func(h *H) {
+		b := h.Bundle().Edit(withPath("network", "/proc/self/ns/net")).Args("readlink", "/proc/self/ns/net")
+		h.Want(h.Run(b), nsID(h, "self", "net"), 0)
+	})
+}
+
+// hostFiles are what the cases above would change.
+var hostFiles = []string{"kernel/hostname", "kernel/domainname", "net/ipv4/ip_forward", "kernel/shmmax", "fs/mqueue/msg_max"}
+
+func hostNames(h *H) (s []string) {
+	for _, f := range hostFiles {
+		data, err := os.ReadFile("/proc/sys/" + f)
+		if err != nil {
+			h.Fatalf("%v", err)
+		}
+		s = append(s, strings.TrimSpace(string(data)))
+	}
+	return s
+}
+
+func restoreHostNames(h *H, values []string) {
+	for i, f := range hostFiles {
+		if now := hostNames(h)[i]; now != values[i] {
+			if err := os.WriteFile("/proc/sys/"+f, []byte(values[i]), 0); err != nil {
+				h.Errorf("%v", err)
+			}
+		}
+	}
+}
+
+// TestJoinUser joins a user namespace by path together with namespaces that belong to another one.
+func TestJoinUser(t *testing.T) {
+	for _, test := range []struct {
+		row  string
+		edit func(h *H) []string
+		sh   string
+		out  string
+	}{
+		{"N6 user and a new time namespace", func(*H) []string {
+			return []string{`linux.namespaces+=[{"type":"time"}]`, `linux.timeOffsets={"boottime":{"secs":604800}}`}
+		}, "cut -d. -f1 /proc/uptime | awk '{print ($1>=604800)}'", "1"},
+		{"N6 user and the network of another owner", func(h *H) []string {
+			return []string{withPath("network", fmt.Sprintf("/proc/%d/ns/net", sleeper(h, "net", "unshare", "--net")))}
+		}, "ls /sys/class/net; cat /proc/net/dev | grep -c :", "~^"},
+		{"N6 user and the cgroup namespace of another owner", func(h *H) []string {
+			return []string{withPath("cgroup", fmt.Sprintf("/proc/%d/ns/cgroup", sleeper(h, "cgroup", "unshare", "--cgroup")))}
+		}, "echo in", "in"},
+		{"M idmap with the joined namespace's maps", func(h *H) []string {
+			return []string{mnt("/t", "none", h.TempDir(), "bind", "idmap")}
+		}, "stat -c %u /t", "0"},
+	} {
+		row(t, test.row, func(h *H) {
+			b := h.Bundle()
+			rootfsOf(100000)(h, b)
+			b.Edit(test.edit(h)...)
+			b.Edit(fmt.Sprintf(`linux.namespaces+=[{"type":"user","path":"/proc/%d/ns/user"}]`, userHolder(h)))
+			h.Want(h.Run(b.Sh(test.sh)), test.out, 0)
+		})
+	}
+}
+
+// TestUserNamespaceBinds: what the host has said of a mount stays said when it is bound into a user namespace, and what is
+// mounted on it inside stays inside.
+func TestUserNamespaceBinds(t *testing.T) {
+	for _, option := range []string{"rbind", "rbind,idmap"} {
+		row(t, "M16 locked flags and propagation of "+option, func(h *H) {
+			src := h.TempDir()
+			if err := unix.Mount("tmpfs", src, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+				h.Fatalf("%v", err)
+			}
+			h.Cleanup(func() { unix.Unmount(src, unix.MNT_DETACH) })
+			os.MkdirAll(filepath.Join(src, "covered"), 0o755)
+			h.File(src+"/covered/secret", "x", 0o644)
+			for _, err := range []error{unix.Mount("", src, "", unix.MS_SHARED, ""), unix.Mount("cover", src+"/covered", "tmpfs", 0, ""),
+				unix.Mount("", src, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")} {
+				if err != nil {
+					h.Fatalf("%v", err)
+				}
+			}
+			h.Cleanup(func() { unix.Unmount(src+"/covered", unix.MNT_DETACH) })
+			all := `["CAP_SYS_ADMIN","CAP_DAC_OVERRIDE"]`
+			b := h.Bundle().Edit(userns, idMaps(100000, 65536), mnt("/t", "none", src, strings.Split(option, ",")...),
+				`process.capabilities={"bounding":`+all+`,"effective":`+all+`,"permitted":`+all+`}`)
+			rootfsOf(100000)(h, b)
+			b.Sh(`for o in rw,nosuid,nodev,noexec ro,suid,nodev,noexec ro,nosuid,dev,noexec ro,nosuid,nodev,exec; do
+				mount -o remount,bind,$o /t 2>/dev/null && echo UNLOCKED $o; done
+				umount /t/covered 2>/dev/null && echo LIFTED; touch /t/x 2>/dev/null && echo WRITTEN
+				mount -t tmpfs inner /t && echo mounted`)
+			h.Want(h.Run(b), "mounted", 0)
+			if data, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(data), " inner ") {
+				h.Errorf("the container's mount is on the host (%v)", err)
+			}
+		})
+	}
+	row(t, "M7 a source that only root reaches, and one that was mounted before", func(h *H) {
+		src := h.TempDir()
+		h.File(src+"/f", "reached\n", 0o644)
+		os.Chmod(src, 0o711)
+		os.Mkdir(src+"/closed", 0o700)
+		h.File(src+"/closed/f", "reached\n", 0o644)
+		b := h.Bundle().Edit(userns, idMaps(100000, 65536))
+		rootfsOf(100000)(h, b)
+		os.Mkdir(b.Rootfs+"/mid", 0o755)
+		b.Edit(mnt("/t", "none", src+"/closed/f", "bind"), mnt("/mid", "none", src, "bind"), mnt("/u", "none", b.Rootfs+"/mid/f", "bind"))
+		h.Want(h.Run(b.Sh("cat /t /u")), "reached\nreached", 0)
+	})
+}
+
+// TestNoPivot: without pivot_root the host's mounts lie below the container's root, and no process can use them.
+func TestNoPivot(t *testing.T) {
+	row(t, "RO4 no unmasked proc", func(h *H) {
+		b := h.Bundle().Edit(`process.user={"uid":1000,"gid":1000}`, `linux.maskedPaths=["/proc/keys"]`, `linux.readonlyPaths=["/proc/sys"]`)
+		b.Sh(`unshare --user --map-root-user --pid --fork --mount sh -c 'mount -t proc proc /tmp && ls /tmp/keys /tmp/sys' 2>/dev/null && echo UNMASKED; true`)
+		h.Want(h.Run(b, "--no-pivot"), "~^$", 0)
+	})
+}
+
+// TestRootlessGroups: a process that joins a rootless container has none of the caller's supplementary groups.
+func TestRootlessGroups(t *testing.T) {
+	row(t, "P13 exec drops the caller's groups", func(h *H) {
+		if _, err := exec.LookPath("newuidmap"); err != nil {
+			h.T.Skip("newuidmap is not installed")
+		}
+		subordinate(h)
+		// One range that is not the user's own id alone: create uses the helpers, and exec must know.
+		maps := `[{"containerID":0,"hostID":300000,"size":65536}]`
+		b := rootless(h, `linux.uidMappings=`+maps, `linux.gidMappings=`+maps, `-process.user`, `process.user={"uid":0,"gid":0}`).Args("sleep", "60")
+		h.Write(b)
+		if out, err := exec.Command("chmod", "-R", "a+rX", b.Dir).CombinedOutput(); err != nil {
+			h.Fatalf("%s", out)
+		}
+		h.Want(asUser(h, b, "create", "-b", b.Dir, b.ID), "", 0)
+		h.Want(h.Do(userCmd(h, b, "start", b.ID)), "", 0)
+		c := userCmd(h, b, "exec", b.ID, "grep", "Groups", "/proc/self/status")
+		c.Cred.Groups = []uint32{44, 1000}
+		h.Want(h.Do(c), "Groups:", 0)
+		h.Want(h.Do(userCmd(h, b, "delete", "-f", b.ID)), "", 0)
+	})
+}
