@@ -149,13 +149,11 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 	if a := p.ExecCPUAffinity; a != nil {
 		input.InitialCPUs, input.FinalCPUs = a.Initial, a.Final
 	}
-	fds, env, err := passed(o.PreserveFDs)
-	if err != nil {
+	if err := checkInherited(o.PreserveFDs); err != nil { // socket activation is for the container's first process only
 		in.close()
 		return nil, err
 	}
-	p.Env = append(p.Env, env...)
-	x.plan, err = plan.CompileExec(input, in.host, plan.Options{PassedFDs: fds, NoNewKeyring: c.NoNewKeyring})
+	x.plan, err = plan.CompileExec(input, in.host, plan.Options{PassedFDs: o.PreserveFDs, NoNewKeyring: c.NoNewKeyring})
 	if err != nil {
 		in.close()
 		return nil, err
