@@ -34,7 +34,7 @@ func execCommand(s *flags.Set) action {
 	s.String(&o.AppArmor, "apparmor", "PROFILE", "AppArmor profile of the process")
 	s.Bool(&o.NoNewPrivs, "no-new-privs", "the process and its children never gain privileges")
 	s.Strings(&o.Caps, "cap,c", "CAP", "add a capability; repeatable")
-	s.Int(&o.PreserveFDs, "preserve-fds", "N", "pass N more descriptors, from 3 on after those of LISTEN_FDS")
+	s.Int(&o.PreserveFDs, "preserve-fds", "N", "pass N more descriptors, from 3 on")
 	s.Strings(&o.Cgroups, "cgroup", "[CONTROLLER:]PATH", "run in an existing cgroup below the container's; repeatable")
 	s.Bool(&o.IgnorePaused, "ignore-paused", "allow a paused container")
 	return func(e *env) (int, error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/internal/sys/pidfd"
+	"github.com/tare-oci/tare/internal/sys/signals"
 )
 
 // Kind names an array of hooks, as in the configuration.
@@ -140,7 +141,15 @@ func run(ctx context.Context, k Kind, i int, h specs.Hook, state *specs.State, d
 	cmd.Cancel = func() error { return pidfd.KillGroup(cmd.Process.Pid) }
 	cmd.WaitDelay = linger
 	begin := time.Now()
-	err = cmd.Run()
+	restore, err := signals.Default() // a hook is no more nohup'ed than the container
+	if err != nil {
+		return fmt.Errorf("run %s: %w", Describe(k, i, h), err)
+	}
+	err = cmd.Start()
+	restore()
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
 		return nil
 	}

@@ -31,25 +31,36 @@ type cloneArgs struct {
 	cgroup     uint64
 }
 
-// cloneRun clones the calling thread; the child runs the program and never returns. The caller holds syscall.ForkLock. mask is the signal mask that the child's program gets.
+// cloneRun clones the calling thread; the child runs the program and never returns. The caller holds syscall.ForkLock.
 //
 //go:noinline
 //go:nosplit
 //go:norace
-func cloneRun(args *cloneArgs, m *machine, mask *[16]byte) (pid uintptr, errno syscall.Errno) {
+func cloneRun(args *cloneArgs, m *machine) (pid uintptr, errno syscall.Errno) {
 	runtimeBeforeFork()
 	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
 	if errno != 0 || pid != 0 {
 		runtimeAfterFork()
 		return pid, errno
 	}
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(mask)), 0, 8, 0, 0)
+	defaultSignals()
 	run(m)
 	return 0, 0
 }
 
-// signalMask is the calling thread's signal mask: what the runtime was started with.
-func signalMask() (mask [16]byte) {
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_BLOCK, 0, uintptr(unsafe.Pointer(&mask)), 8, 0, 0)
-	return mask
+// lastSignal is the kernel's _NSIG on every port of Go but MIPS.
+const lastSignal = 64
+
+// zeroSignals is struct sigaction with SIG_DFL, and an empty signal mask: a program gets them whatever the runtime's caller ignores
+// or blocks (nohup, a supervisor's mask). CLONE_CLEAR_SIGHAND leaves ignored signals alone.
+var zeroSignals [64]byte
+
+//go:nosplit
+//go:norace
+func defaultSignals() {
+	zero := uintptr(unsafe.Pointer(&zeroSignals))
+	for sig := uintptr(1); sig <= lastSignal; sig++ { // EINVAL for KILL and STOP
+		syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, zero, 0, 8, 0, 0)
+	}
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, zero, 0, 8, 0, 0)
 }

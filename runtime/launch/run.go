@@ -196,9 +196,8 @@ func (c *Child) clone(m *machine, res *Resources) error {
 		args.cgroup = uint64(res.CgroupDir.Fd())
 	}
 	args.setPIDFD(&pidfd)
-	mask := signalMask()
 	syscall.ForkLock.Lock()
-	pid, errno := cloneRun(args, m, &mask)
+	pid, errno := cloneRun(args, m)
 	syscall.ForkLock.Unlock()
 	if errno != 0 {
 		return fmt.Errorf("clone the container's process with %s: %w%s", plan.FlagNames(c.plan.Flags), errno, cloneHint(errno))

@@ -141,13 +141,11 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 	if a := p.ExecCPUAffinity; a != nil {
 		input.InitialCPUs, input.FinalCPUs = a.Initial, a.Final
 	}
-	fds, env, err := passed(o.PreserveFDs)
-	if err != nil {
+	if err := checkInherited(o.PreserveFDs); err != nil { // socket activation is for the container's first process only
 		in.close()
 		return nil, err
 	}
-	p.Env = append(p.Env, env...)
-	x.plan, err = plan.CompileExec(input, in.host, plan.Options{PassedFDs: fds, NoNewKeyring: c.NoNewKeyring})
+	x.plan, err = plan.CompileExec(input, in.host, plan.Options{PassedFDs: o.PreserveFDs, NoNewKeyring: c.NoNewKeyring})
 	if err != nil {
 		in.close()
 		return nil, err
@@ -195,7 +193,8 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 	return child, nil
 }
 
-// execProcess is the process to run: the file's as it is, or the container's own with what the flags change.
+// execProcess is the process to run: the file's, confined as the container where the file is silent, or the container's own with
+// what the flags change.
 func execProcess(s *specs.Spec, o *ExecOptions) (*specs.Process, error) {
 	if o.ProcessFile != "" {
 		data, err := os.ReadFile(o.ProcessFile)
@@ -206,6 +205,7 @@ func execProcess(s *specs.Spec, o *ExecOptions) (*specs.Process, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", filepath.Base(o.ProcessFile), err)
 		}
+		inheritConfinement(p, s.Process)
 		return p, nil
 	}
 	if s.Process == nil {
@@ -236,13 +236,53 @@ func execProcess(s *specs.Spec, o *ExecOptions) (*specs.Process, error) {
 	return &p, nil
 }
 
+// inheritConfinement gives a process of --process what it does not say from the container's own process, nil if there is none:
+// an exec is never less confined because a property was left out. That the process may gain no privileges holds for the whole
+// container.
+func inheritConfinement(p, own *specs.Process) {
+	if own == nil {
+		return // without capabilities the plan grants none
+	}
+	if p.Capabilities == nil {
+		p.Capabilities = own.Capabilities
+	}
+	if p.SelinuxLabel == "" {
+		p.SelinuxLabel = own.SelinuxLabel
+	}
+	if p.ApparmorProfile == "" {
+		p.ApparmorProfile = own.ApparmorProfile
+	}
+	p.NoNewPrivileges = p.NoNewPrivileges || own.NoNewPrivileges
+	if len(p.Rlimits) == 0 {
+		p.Rlimits = own.Rlimits
+	}
+	if p.OOMScoreAdj == nil {
+		p.OOMScoreAdj = own.OOMScoreAdj
+	}
+	if p.User.Umask == nil {
+		p.User.Umask = own.User.Umask
+	}
+	if p.Scheduler == nil {
+		p.Scheduler = own.Scheduler
+	}
+	if p.IOPriority == nil {
+		p.IOPriority = own.IOPriority
+	}
+	if p.ExecCPUAffinity == nil {
+		p.ExecCPUAffinity = own.ExecCPUAffinity
+	}
+}
+
 // addCaps adds to the sets that make a capability usable by the process: inheritable and ambient only where the container's
 // process has inheritable ones at all.
 func addCaps(p *specs.Process, names []string) {
-	if len(names) == 0 || p.Capabilities == nil { // none listed: the process keeps all
+	if len(names) == 0 {
 		return
 	}
-	sets := *p.Capabilities
+	var sets specs.LinuxCapabilities // a container without process.capabilities has none
+	if p.Capabilities != nil {
+		sets = *p.Capabilities
+	}
 	add := func(set []string) []string { return append(append([]string{}, set...), names...) }
 	sets.Bounding, sets.Effective, sets.Permitted = add(sets.Bounding), add(sets.Effective), add(sets.Permitted)
 	if len(sets.Inheritable) > 0 {

@@ -9,7 +9,7 @@ type CreateOptions struct {
 	PidFile       string
 	NoPivot       bool
 	NoNewKeyring  bool
-	PreserveFDs   int // how many descriptors from 3 on the process inherits, after those of LISTEN_FDS
+	PreserveFDs   int // how many descriptors from 3 on the process inherits, after those of socket activation
 }
 
 // RunOptions say what to create, and to start at once: the flags of "run".
@@ -39,6 +39,6 @@ type ExecOptions struct {
 	NoNewPrivs     bool
 	IgnorePaused   bool // a paused container is no error
 	Caps           []string
-	PreserveFDs    int
+	PreserveFDs    int      // how many descriptors from 3 on the process inherits
 	Cgroups        []string // "[controller:]path" of existing groups below the container's
 }

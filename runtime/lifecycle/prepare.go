@@ -52,12 +52,12 @@ func (r *Runtime) prepare(o *CreateOptions, waitStart, attach bool) (*prepared, 
 		if attach {
 			ownSize(p.spec.Process)
 		}
-		fds, env, err := passed(o.PreserveFDs)
-		if err != nil {
+		n, env := activation()
+		p.spec.Process.Env = append(p.spec.Process.Env, env...)
+		o.PreserveFDs += n
+		if err := checkInherited(o.PreserveFDs); err != nil {
 			return nil, err
 		}
-		p.spec.Process.Env = append(p.spec.Process.Env, env...)
-		o.PreserveFDs = fds
 	}
 	p.options = plan.Options{NoPivot: o.NoPivot, NoNewKeyring: o.NoNewKeyring, PassedFDs: o.PreserveFDs, WaitStart: waitStart,
 		Hooks: p.hasCreateHooks()}
@@ -88,24 +88,31 @@ func (p *prepared) compile() (err error) {
 	return nil
 }
 
-// passed adds socket activation to the number of inherited descriptors: sd_listen_fds(3), with the pid that the container's
-// process has in its own namespace. All of them must be open: else one of this process's own would take the place.
-func passed(preserve int) (int, []string, error) {
-	var env []string
+// activation returns how many descriptors from 3 on were handed to this process by socket activation, and the variables that tell
+// the container's process so, with the pid that it has in its own namespace. As sd_listen_fds(3) has it, LISTEN_PID must name this very
+// process: else the variables were inherited from some other service, and the descriptors are whatever the caller has open (an
+// engine's lock file). conmon sets LISTEN_PID to its runtime's pid when it was activated itself.
+func activation() (int, []string) {
 	n, err := strconv.Atoi(os.Getenv("LISTEN_FDS"))
-	if err == nil && n > 0 && n < 1<<16 {
-		preserve += n
-		env = []string{"LISTEN_FDS=" + strconv.Itoa(n), "LISTEN_PID=1"}
-		if names := os.Getenv("LISTEN_FDNAMES"); names != "" {
-			env = append(env, "LISTEN_FDNAMES="+names)
-		}
+	if err != nil || n <= 0 || n >= 1<<16 || os.Getenv("LISTEN_PID") != strconv.Itoa(os.Getpid()) {
+		return 0, nil
 	}
-	for fd := 3; fd < 3+preserve; fd++ {
+	env := []string{"LISTEN_FDS=" + strconv.Itoa(n), "LISTEN_PID=1"}
+	if names := os.Getenv("LISTEN_FDNAMES"); names != "" {
+		env = append(env, "LISTEN_FDNAMES="+names)
+	}
+	return n, env
+}
+
+// checkInherited makes sure that n descriptors from 3 on were open when this process was started: else one of its own would take
+// the place.
+func checkInherited(n int) error {
+	for fd := 3; fd < 3+n; fd++ {
 		if !descriptor.Inherited(fd) {
-			return 0, nil, fmt.Errorf("pass %d descriptors on: descriptor %d is not open", preserve, fd)
+			return fmt.Errorf("pass %d descriptors on: descriptor %d is not open", n, fd)
 		}
 	}
-	return preserve, env, nil
+	return nil
 }
 
 // hasCreateHooks tells whether the child must stop for hooks once its mounts are made.

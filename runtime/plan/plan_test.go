@@ -149,6 +149,30 @@ func TestCapabilityWarnings(t *testing.T) {
 	}
 }
 
+func TestNoCapabilities(t *testing.T) {
+	s := with()
+	s.Process.Capabilities = nil
+	p, err := Compile(s, v2(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Warnings) != 1 || !strings.Contains(p.Warnings[0], "process.capabilities") {
+		t.Errorf("warnings: %q", p.Warnings)
+	}
+	exec, err := CompileExec(ExecInput{Spec: s, Process: s.Process}, v2(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(exec.Warnings) != 0 {
+		t.Errorf("exec repeats the warning: %q", exec.Warnings)
+	}
+	for _, ops := range [][]Op{p.Child, exec.Child} {
+		if !slices.Contains(ops, Op(Capabilities{})) || !slices.Contains(ops, Op(BoundingSet{Last: v2().LastCap})) {
+			t.Errorf("no operation drops all capabilities: %v", ops)
+		}
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	mount := func(m specs.Mount) func(*specs.Spec) { return func(s *specs.Spec) { s.Mounts = append(s.Mounts, m) } }
 	host := v2()

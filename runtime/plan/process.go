@@ -21,6 +21,9 @@ func (c *compiler) process() error {
 		c.add(NewSession{}, Wait{ForLimits}, Tell{StageCreated}, WaitStart{})
 		return nil
 	}
+	if p.Capabilities == nil {
+		c.warn("process.capabilities is not set: the process gets no capabilities")
+	}
 	c.add(NewSession{}, allCPUs())
 	if p.Terminal {
 		c.add(ControlTerminal{})
@@ -121,11 +124,11 @@ func (c *compiler) user(p *specs.Process) error {
 	if err := c.mapped(p); err != nil {
 		return err
 	}
-	var sets [5]uint64
+	var sets [5]uint64 // without process.capabilities the process gets none
 	if p.Capabilities != nil {
 		sets = c.capabilities(p.Capabilities)
-		c.add(BoundingSet{Keep: sets[0], Last: c.host.LastCap})
 	}
+	c.add(BoundingSet{Keep: sets[0], Last: c.host.LastCap})
 	c.add(OwnStdio{UID: p.User.UID, GID: p.User.GID})
 	c.add(Chdir{Path: path.Clean(p.Cwd), Try: true, Make: true})
 	u := SetUser{UID: p.User.UID, GID: p.User.GID, Groups: p.User.AdditionalGids}
@@ -136,9 +139,7 @@ func (c *compiler) user(p *specs.Process) error {
 		u.SkipGroups = !c.host.IDMapHelpers
 	}
 	c.add(u)
-	if p.Capabilities != nil {
-		c.add(Capabilities{Effective: sets[1], Permitted: sets[2], Inheritable: sets[3], Ambient: sets[4]})
-	}
+	c.add(Capabilities{Effective: sets[1], Permitted: sets[2], Inheritable: sets[3], Ambient: sets[4]})
 	c.add(Chdir{Path: path.Clean(p.Cwd)})
 	if p.User.Umask != nil {
 		c.add(Umask{*p.User.Umask})

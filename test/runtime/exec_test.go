@@ -218,12 +218,40 @@ func TestRunDescriptors(t *testing.T) {
 		h.FailRT("", "run", "-b", b.Dir, "--preserve-fds", "3", b.ID)
 		h.NoLeak("the error")
 	})
+	// listen runs the command line with LISTEN_FDS=1, three open files and LISTEN_PID as the shell words pid say.
+	listen := func(h *H, pid string, args ...string) Result {
+		sh := []string{"-c", pid + ` exec "$@"`, "sh", ocitest.RuntimePath(), "--root", h.Root}
+		return h.Do(Cmd{Path: "/bin/sh", NoRoot: true, Args: append(sh, args...), Files: open(h, 3), Env: append(os.Environ(), "LISTEN_FDS=1", "LISTEN_FDNAMES=web")})
+	}
+	const show = "echo $LISTEN_FDS,$LISTEN_PID; ls /proc/self/fd | tr '\\n' ' '"
 	row(t, "CLI LISTEN_FDS", func(h *H) {
-		b := h.Bundle().Sh("echo $LISTEN_FDS $LISTEN_PID; cat <&3; ls /proc/self/fd | tr '\\n' ' '")
+		b := h.Bundle().Sh(show + "; cat <&3")
 		h.Write(b)
-		env := append(os.Environ(), "LISTEN_FDS=1")
-		sh := []string{"-c", `LISTEN_PID=$$ exec "$@"`, "sh", ocitest.RuntimePath(), "--root", h.Root, "run", "-b", b.Dir, b.ID}
-		h.Want(h.Do(Cmd{Path: "/bin/sh", NoRoot: true, Args: sh, Files: open(h, 3), Env: env}), "1 1\nfile00 1 2 3 4", 0)
+		h.Want(listen(h, "LISTEN_PID=$$", "run", "-b", b.Dir, b.ID), "1,1\n0 1 2 3 4 file0", 0)
+	})
+	row(t, "CLI LISTEN_FDS and preserved descriptors", func(h *H) {
+		b := h.Bundle().Sh(show + "; cat <&3; cat <&4")
+		h.Write(b)
+		h.Want(listen(h, "LISTEN_PID=$$", "run", "-b", b.Dir, "--preserve-fds", "1", b.ID), "1,1\n0 1 2 3 4 5 file0file1", 0)
+	})
+	row(t, "CLI LISTEN_FDS for another process", func(h *H) {
+		b := h.Bundle().Sh(show)
+		h.Write(b)
+		for _, pid := range []string{"", "LISTEN_PID=1", "LISTEN_PID=$PPID", "LISTEN_PID=", "LISTEN_PID=x$$"} {
+			h.Want(listen(h, pid, "run", "-b", b.Dir, b.ID), ",\n0 1 2 3", 0)
+		}
+		h.Want(listen(h, "LISTEN_PID=1", "run", "-b", b.Dir, "--preserve-fds", "1", b.ID), ",\n0 1 2 3 4", 0)
+	})
+	row(t, "CLI LISTEN_FDS is not for start and exec", func(h *H) {
+		b := h.Bundle().Sh("ls /proc/self/fd | tr '\\n' ' '; echo $LISTEN_FDS; sleep 60")
+		r := h.Create(b)
+		if r := listen(h, "LISTEN_PID=$$", "start", b.ID); r.Code != 0 {
+			h.Fatalf("start: %s", r.Stderr)
+		}
+		h.Await("the program", func() bool { return strings.Contains(r.Again().Stdout, "\n") })
+		h.Want(r.Again(), "0 1 2 3", 0)
+		h.Want(listen(h, "LISTEN_PID=$$", "exec", b.ID, "sh", "-c", show), ",\n0 1 2 3", 0)
+		h.Want(listen(h, "LISTEN_PID=$$", "exec", "--preserve-fds", "1", b.ID, "sh", "-c", show), ",\n0 1 2 3 4", 0)
 	})
 	row(t, "CLI the caller's environment stays outside", func(h *H) {
 		b := h.Bundle().Args("env")

@@ -2,6 +2,7 @@ package ocitest
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,7 @@ import (
 //	probe syscall NR [ARG]…   "ok" or the name of the errno
 //	probe cwd                 what getcwd(2) says
 //	probe swap A B            exchanges two paths over and over (outside, for races)
+//	probe deaf FILE [ARG]…    ignores and blocks every signal, and executes the file (outside)
 func probe(args []string) int {
 	if len(args) == 0 {
 		return 2
@@ -39,6 +41,10 @@ func probe(args []string) int {
 		var buf [4096]byte
 		n, err := unix.Getcwd(buf[:])
 		fmt.Println(string(buf[:max(n-1, 0)]), err)
+	case "deaf":
+		deafen()
+		fmt.Println(unix.Exec(args[1], args[1:], os.Environ()))
+		return 1
 	case "swap":
 		for {
 			unix.Renameat2(unix.AT_FDCWD, args[1], unix.AT_FDCWD, args[2], unix.RENAME_EXCHANGE)
