@@ -98,9 +98,8 @@ func (c *Child) cloneHelper(m *machine, start int) error {
 	args := &cloneArgs{flags: unix.CLONE_CLEAR_SIGHAND, exitSignal: uint64(unix.SIGCHLD)}
 	m.slots[slotChild] = c.PIDFD.Fd()
 	m.start = uintptr(start)
-	mask := signalMask()
 	syscall.ForkLock.Lock()
-	pid, errno := cloneRun(args, m, &mask)
+	pid, errno := cloneRun(args, m)
 	syscall.ForkLock.Unlock()
 	if errno != 0 {
 		return fmt.Errorf("clone the helper of the container's process: %w", errno)
