@@ -19,13 +19,14 @@ const (
 	slotPIDFD         // process to join
 	slotMaster        // of the terminal
 	slotSlave
-	slotNull   // the host's /dev/null
-	slotMask   // the empty tmpfs
-	slotAsk    // the child's end of the socket pair with its helper
-	slotAnswer // the helper's end
-	slotChild  // pidfd of the child, for its helper
-	slotFound  // number of the program's path
-	slotCwd    // 1 when the working directory was entered
+	slotNull    // the host's /dev/null
+	slotMask    // the empty tmpfs
+	slotAsk     // the child's end of the socket pair with its helper
+	slotAnswer  // the helper's end
+	slotChild   // pidfd of the child, for its helper
+	slotFound   // number of the program's path
+	slotCwd     // 1 when the working directory was entered
+	slotForeign // 1 when what is on /dev is not the container's own
 	slotT0
 	slotT1
 	slotT2
@@ -55,6 +56,8 @@ type program struct {
 	label  string
 	slots  []uintptr // initial values
 	named  map[string]int
+	places [marks]int // slots of what the configuration mounted on /proc, /sys and /dev; 0: nothing
+	dev    int        // slot of the directory for default devices
 	res    *Resources
 	first  int    // descriptor that the program does not get
 	asked  bool   // the child has questions on its way: see stageReady
@@ -132,10 +135,12 @@ func (p *program) detail(i int, format string, args ...any) {
 // here is the number of the next instruction, as a jump target.
 func (p *program) here() uint32 { return uint32(len(p.code)) }
 
-// land makes instructions jump to here.
+// land makes instructions jump to here; -1 stands for none.
 func (p *program) land(jumps ...int) {
 	for _, i := range jumps {
-		p.code[i].target = p.here()
+		if i >= 0 {
+			p.code[i].target = p.here()
+		}
 	}
 }
 

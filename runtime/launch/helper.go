@@ -57,7 +57,7 @@ func (p *program) lowerHelper(ops []plan.Op) {
 			// Not before the first question: the child may have to join the namespace itself.
 			p.sys(unix.SYS_SETNS, fd(slotChild), val(unix.CLONE_NEWNS))
 		}
-		p.openTree(op.(plan.OpenTree))
+		p.openTree(slotT1, op.(plan.OpenTree))
 		msg, ctl := p.message(record{})
 		p.do(doSend, noSlot, slotT1, msg, ctl, slotAnswer)
 		p.close(slotT1)
@@ -75,13 +75,13 @@ func (p *program) ask(out int) {
 	p.do(doReceive, out, slotAsk, msg, ctl)
 }
 
-// openTree clones a piece of the tree that the present process sees into slotT1.
-func (p *program) openTree(o plan.OpenTree) {
+// openTree clones a piece of the tree that the present process sees into a slot.
+func (p *program) openTree(out int, o plan.OpenTree) {
 	flags := uintptr(unix.OPEN_TREE_CLONE | unix.O_CLOEXEC)
 	if o.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	p.sysTo(slotT1, unix.SYS_OPEN_TREE, cwd, p.str(o.Source), val(flags))
+	p.sysTo(out, unix.SYS_OPEN_TREE, cwd, p.str(o.Source), val(flags))
 	if o.Map == 0 {
 		return
 	}
@@ -89,7 +89,7 @@ func (p *program) openTree(o plan.OpenTree) {
 	if o.MapRecursive {
 		at = unix.AT_RECURSIVE
 	}
-	i := p.setattr(slotT1, at, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(p.res.maps[o.Map-1].Fd())})
+	i := p.setattr(out, at, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(p.res.maps[o.Map-1].Fd())})
 	p.detail(i, "map ids")
 }
 

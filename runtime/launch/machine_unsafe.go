@@ -9,26 +9,34 @@ import (
 
 // Kinds of instructions.
 const (
-	doSyscall = iota
-	doJump    // to target
-	doResolve // a0 root slot, a1 path, a2 resolveMode, a3 slot that a made file is like, a4 more RESOLVE_ flags
-	doIfDir   // a0 slot: jump to target when it is a directory
-	doIfSlot  // a0 slot: jump to target when its value is not 0
-	doSet     // a0 value: into the out slot
-	doCheck   // a0 slot, a1 file type, a2 major, a3 minor
-	doMode    // a0 slot of a directory: its mode goes to the mount in slot a1
-	doFind    // a0 vector of paths, a1 their number, a2 errno that wins: into slotFound
-	doExec    // a0 vector of paths, a1 argv, a2 envp: the path with the number in slotFound
-	doSend    // a0 slot of the descriptor to send, a1 msghdr, a2 its control buffer, a3 slot of the socket
-	doReceive // a0 slot of the socket, a1 msghdr, a2 its control buffer, a3 the header's own copy: a descriptor into out
-	doOwn     // a0 descriptor, a1 uid
-	doClone   // a0 clone_args, a1 their size, a2 record: the caller tells the pid and exits
-	doMask    // the source of the next masked directory into out
-	doPrivate // a0 slot: fail with a1 when the file system type is a2 (a3: when it is not)
-	doRelay   // errors go to slot a0 from here on
-	doHome    // a0 root slot, a1 where HOME=… goes, a2 uid, a3 path of passwd, a4 buffer of pathMax bytes
-	doForget  // the memory from a0 to a1, but for the machine's own stack
-	doDone    // exit without a word
+	doSyscall   = iota
+	doJump      // to target
+	doResolve   // a0 root slot, a1 path, a2 resolveMode, a3 slot that a made file is like, a4 more RESOLVE_ flags
+	doIfDir     // a0 slot: jump to target when it is a directory
+	doIfSlot    // a0 slot: jump to target when its value is not 0
+	doSet       // a0 value: into the out slot
+	doCheck     // a0 slot, a1 file type, a2 major, a3 minor
+	doMode      // a0 slot of a directory: its mode goes to the mount in slot a1
+	doFind      // a0 vector of paths, a1 their number, a2 errno that wins: into slotFound
+	doExec      // a0 vector of paths, a1 argv, a2 envp: the path with the number in slotFound
+	doSend      // a0 slot of the descriptor to send, a1 msghdr, a2 its control buffer, a3 slot of the socket
+	doReceive   // a0 slot of the socket, a1 msghdr, a2 its control buffer, a3 the header's own copy: a descriptor into out
+	doOwn       // a0 descriptor, a1 uid
+	doClone     // a0 clone_args, a1 their size, a2 record: the caller tells the pid and exits
+	doMask      // the source of the next masked directory into out
+	doType      // a0 slot: fail with a1 when the file system type is not a2
+	doMark      // a0 slot of a mount, a1 mark
+	doUnmark    // a1 mark
+	doNotRoot   // a0 slot: fail when it is the root's own directory
+	doNotIn     // a0 mark: fail when the file that was looked at last is in that mount
+	doNotProc   // a0 slot, looked at last: fail when it is in a procfs, unless it is the root of one that is not the container's
+	doIfIn      // a0 slot, a1 mark: jump to target when it is in that mount
+	doIfMounted // a0 slot: jump to target when it is the root of a mount
+	doFail      // with a0
+	doRelay     // errors go to slot a0 from here on
+	doHome      // a0 root slot, a1 where HOME=… goes, a2 uid, a3 path of passwd, a4 buffer of pathMax bytes
+	doForget    // the memory from a0 to a1, but for the machine's own stack
+	doDone      // exit without a word
 )
 
 // How doResolve treats what is missing.
@@ -69,6 +77,9 @@ type machine struct {
 	fail     uintptr // 1 + the instruction that fails with EIO without being run: for fault injection
 	relay    uintptr // slot to which errors are reported
 	maskUsed uintptr
+	made     uintptr       // 1: the last doResolve has made what it opened
+	marks    [marks]uint64 // mount ids; 0: none
+	rootFile uint64        // inode of the root's directory
 	record   record
 	how      unix.OpenHow
 	statx    unix.Statx_t
@@ -222,8 +233,12 @@ func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
 		errno = cloneChild(m, in)
 	case doMask:
 		result, errno = maskSource(m)
-	case doPrivate:
+	case doType, doNotProc:
 		errno = checkType(m, in, slot)
+	case doMark, doUnmark, doNotRoot, doNotIn, doIfIn, doIfMounted:
+		errno, jump = identify(m, in, slot)
+	case doFail:
+		errno = in.a[0]
 	case doRelay:
 		m.relay = in.a[0]
 	case doHome:

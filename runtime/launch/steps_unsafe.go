@@ -17,7 +17,7 @@ const at = ^uintptr(99)
 //go:norace
 func stat(m *machine, fd uintptr) uintptr {
 	_, _, e := syscall.RawSyscall6(unix.SYS_STATX, fd, uintptr(unsafe.Pointer(&emptyPath)),
-		unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT, unix.STATX_BASIC_STATS, uintptr(unsafe.Pointer(&m.statx)), 0)
+		unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, uintptr(unsafe.Pointer(&m.statx)), 0)
 	return uintptr(e)
 }
 
@@ -55,6 +55,7 @@ func closeFD(fd uintptr) { syscall.RawSyscall6(unix.SYS_CLOSE, fd, 0, 0, 0, 0, 0
 //go:nosplit
 //go:norace
 func resolve(m *machine, in *instr, root uintptr) (uintptr, uintptr) {
+	m.made = 0
 	fd, errno := openIn(m, root, in.a[1], uint64(in.a[4]))
 	if errno != uintptr(unix.ENOENT) || in.a[2] == resolveOpen {
 		return fd, errno
@@ -119,6 +120,7 @@ func makePath(m *machine, root uintptr, file bool) (again bool, errno uintptr) {
 				return e == 0, e
 			}
 			if e == 0 {
+				m.made = 1
 				fd, e = openIn(m, root, uintptr(unsafe.Pointer(&m.path)), 0)
 			}
 		}
@@ -206,11 +208,14 @@ func check(m *machine, in *instr, fd uintptr) uintptr {
 	return 0
 }
 
-// copyMode gives the root of a mount the mode of the directory that it will cover.
+// copyMode gives the root of a mount the mode of the directory that it will cover, if that was there before.
 //
 //go:nosplit
 //go:norace
 func copyMode(m *machine, dir, mount uintptr) uintptr {
+	if m.made != 0 {
+		return 0
+	}
 	if errno := stat(m, dir); errno != 0 {
 		return errno
 	}
@@ -347,13 +352,59 @@ func maskSource(m *machine) (uintptr, uintptr) {
 //go:nosplit
 //go:norace
 func checkType(m *machine, in *instr, fd uintptr) uintptr {
+	if in.kind == doNotProc && (m.statx.Mnt_id == m.marks[markRoot] || m.statx.Mnt_id == m.marks[markDev]) {
+		return 0
+	}
 	if errno := fstatfs(m, fd); errno != 0 {
 		return errno
 	}
-	if (uintptr(m.statfs.Type) == in.a[2]) == (in.a[3] == 0) {
-		return in.a[1]
+	if in.kind == doType {
+		if uintptr(m.statfs.Type) != in.a[2] {
+			return in.a[1]
+		}
+		return 0
+	}
+	if uintptr(m.statfs.Type) == procMagic && (m.marks[markProc] == 0 || m.statx.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0) {
+		return uintptr(unix.EPERM)
 	}
 	return 0
+}
+
+// identify remembers mounts and compares them by their ids, which stay the same while the mount exists and are in no path.
+//
+//go:nosplit
+//go:norace
+func identify(m *machine, in *instr, fd uintptr) (errno uintptr, jump bool) {
+	mark := in.a[1] & 3
+	switch in.kind {
+	case doUnmark:
+		m.marks[mark] = 0
+		return 0, false
+	case doNotIn:
+		if id := m.marks[in.a[0]&3]; id != 0 && id == m.statx.Mnt_id {
+			return uintptr(unix.EPERM), false
+		}
+		return 0, false
+	}
+	if errno := stat(m, fd); errno != 0 {
+		return errno, false
+	}
+	switch in.kind {
+	case doMark:
+		m.marks[mark] = m.statx.Mnt_id
+		if mark == markRoot {
+			m.rootFile = m.statx.Ino
+		}
+	case doNotRoot:
+		if m.statx.Mnt_id == m.marks[markRoot] && m.statx.Ino == m.rootFile {
+			return uintptr(unix.EBUSY), false
+		}
+	case doIfIn:
+		jump = m.marks[mark] != 0 && m.statx.Mnt_id == m.marks[mark]
+	case doIfMounted:
+		jump = m.statx.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
+	}
+	return 0, jump
 }
 
 // stackKept is how much of the memory around the machine's stack pointer stays, in both directions.

@@ -65,8 +65,9 @@ type compiler struct {
 	newFlags uint64            // namespaces to create
 	joined   map[string]string // type → path
 	userns   bool              // new or joined
-	devSetUp bool              // /dev is ours to fill
 	devRO    bool              // protect /dev once it is filled
+	mounted  [OnDev + 1]bool   // places on which the configuration mounts something
+	rootRO   bool              // linux.readonlyPaths has the root itself
 }
 
 // Compile returns the plan for a new container. The configuration must have passed spec.Validate. Errors name the property.
@@ -307,14 +308,10 @@ func (c *compiler) finishRoot() error {
 	if err != nil {
 		return err
 	}
-	// Before the pivot, while the host's /dev/null can still be reached: it is the one that no image can replace.
-	for _, p := range c.linux.ReadonlyPaths {
-		c.add(ReadOnly{p})
+	if err := c.covers(); err != nil {
+		return err
 	}
-	for _, p := range c.linux.MaskedPaths {
-		c.add(Mask{p})
-	}
-	if c.spec.Root.Readonly {
+	if c.spec.Root.Readonly || c.rootRO {
 		c.add(RootReadOnly{})
 	}
 	if c.opts.NoPivot {

@@ -31,20 +31,16 @@ func (c *compiler) devices() error {
 	if err != nil {
 		return err
 	}
-	if c.devSetUp {
-		for _, d := range defaultDevices {
-			if _, ok := listed[d.Path]; ok {
-				continue // the configuration's own entry wins
-			}
-			d.Bind = c.bindDevices()
-			c.add(d)
+	c.add(OpenDev{})
+	for _, d := range defaultDevices {
+		if _, ok := listed[d.Path]; ok {
+			continue // the configuration's own entry wins
 		}
+		d.Bind, d.Default = c.bindDevices(), true
+		c.add(d)
 	}
 	for _, d := range c.linux.Devices {
 		c.add(listed[path.Clean(d.Path)])
-	}
-	if !c.devSetUp {
-		return nil
 	}
 	for _, l := range devLinks {
 		l.IfExists = "/proc/self"

@@ -9,15 +9,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// procFiles are the places below /proc on which a mount is allowed: files that monitoring tools such as lxcfs replace. Anything
-// else could forge what the kernel tells about the container, or take the place of a file that a runtime writes
-// (CVE-2019-16884, CVE-2025-52881).
-var procFiles = []string{"/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
-	"/proc/loadavg", "/proc/slabinfo", "/proc/sys/kernel/ns_last_pid", "/proc/sys/crypto/fips_enabled"}
-
 // mounts compiles mounts[] in the listed order.
 func (c *compiler) mounts() error {
-	c.devSetUp = true
 	for i := range c.spec.Mounts {
 		if err := c.mount(&c.spec.Mounts[i]); err != nil {
 			return err
@@ -28,19 +21,17 @@ func (c *compiler) mounts() error {
 
 func (c *compiler) mount(m *specs.Mount) error {
 	dest := path.Join("/", m.Destination)
-	if !path.IsAbs(m.Destination) {
-		c.warn("mounts: destination %q is relative, taken from /", m.Destination)
-	}
 	if dest == "/" {
 		return fmt.Errorf("mounts: destination %q would cover the root", m.Destination)
 	}
 	o := parseOptions(m.Options)
-	if err := c.checkProc(m, dest, o); err != nil {
+	if err := checkPlace(m, dest, o); err != nil {
 		return err
 	}
+	c.mounted[placeOf(dest)] = c.mounted[placeOf(dest)] || !o.remount
 	switch {
 	case o.remount:
-		c.add(Remount{Dest: dest, Data: append(o.flags, o.data...), Attr: o.attr, Bind: o.bind})
+		c.add(Remount{Dest: dest, At: placeOf(dest), Data: append(o.flags, o.data...), Attr: o.attr, Bind: o.bind})
 	case o.bind:
 		return c.bind(m, dest, o)
 	case m.Type == "cgroup" || m.Type == "cgroup2":
@@ -55,30 +46,6 @@ func (c *compiler) mount(m *specs.Mount) error {
 	return nil
 }
 
-func (c *compiler) checkProc(m *specs.Mount, dest string, o parsedOptions) error {
-	if dest == "/proc" {
-		if m.Type == "proc" || o.bind || o.remount {
-			return nil // the launcher checks that what is bound is a procfs
-		}
-		return fmt.Errorf("mounts: only a file system of type proc may be mounted on /proc, not %q", m.Type)
-	}
-	if !strings.HasPrefix(dest, "/proc/") {
-		return nil
-	}
-	for _, p := range procFiles {
-		if dest == p {
-			return nil
-		}
-	}
-	return fmt.Errorf("mounts: %s: mounting inside /proc is not allowed: it could forge what the kernel says", dest)
-}
-
-func inProc(dest string) bool { return strings.HasPrefix(dest, "/proc") }
-
-// noSymlink: /proc and /sys must be directories of the root itself; a link there would move the masks of what is mounted
-// (CVE-2019-19921, CVE-2023-28642).
-func noSymlink(dest string) bool { return dest == "/proc" || dest == "/sys" }
-
 func (c *compiler) fsMount(m *specs.Mount, dest string, o parsedOptions) error {
 	if o.copyUp && m.Type != "tmpfs" {
 		return fmt.Errorf("mounts: %s: tmpcopyup works on tmpfs only, not on %s", dest, m.Type)
@@ -90,15 +57,18 @@ func (c *compiler) fsMount(m *specs.Mount, dest string, o parsedOptions) error {
 	if c.linux.MountLabel != "" {
 		data = append(data, "context="+c.linux.MountLabel)
 	}
-	op := Mount{Type: m.Type, Source: m.Source, Dest: dest, Attr: o.attr, CopyUp: o.copyUp, NoSymlink: noSymlink(dest)}
+	op := Mount{Type: m.Type, Source: m.Source, Dest: dest, At: placeOf(dest), Attr: o.attr, CopyUp: o.copyUp}
+	op.NoSymlink = ordinaryDirectory(m.Type, op.At)
 	op.Data = append(append([]string{}, o.flags...), data...)
 	op.TakeMode = m.Type == "tmpfs" && !hasKey(data, "mode")
 	op.MayBindSys = m.Type == "sysfs" && c.userns && c.newFlags&NewNet == 0
-	if dest == "/dev" && op.Attr.Set&attrReadOnly != 0 {
+	if op.At == OnDev {
+		c.devRO = op.Attr.Set&attrReadOnly != 0
+	}
+	if op.At == OnDev && c.devRO {
 		// The device nodes come first.
 		op.Attr.Set &^= attrReadOnly
-		op.Name = "/dev"
-		c.devRO = true
+		op.Name = dest
 	} else if op.Attr.Set&attrReadOnly != 0 && m.Type != "tmpfs" { // the root of a new tmpfs is changed once more
 		op.Data = append([]string{"ro"}, op.Data...)
 	}
@@ -130,13 +100,10 @@ func (c *compiler) bind(m *specs.Mount, dest string, o parsedOptions) error {
 	if !path.IsAbs(source) {
 		source = path.Join(c.host.Bundle, source)
 	}
-	op := Bind{Source: source, Dest: dest, Recursive: o.rbind, Attr: o.attr, KeepLocked: c.userns, NoSymlink: noSymlink(dest),
-		InProc: inProc(dest)}
+	op := Bind{Source: source, Dest: dest, Recursive: o.rbind, Attr: o.attr, KeepLocked: c.userns, At: placeOf(dest)}
+	op.NoSymlink = ordinaryDirectory("", op.At)
 	if op.Attr.Set == 0 && op.Attr.Clear == attrReadOnly {
 		op.Attr.Clear = 0 // a plain "rw" asks for nothing: the source decides
-	}
-	if dest == "/dev" {
-		c.devSetUp = false // nodes made there would appear in the source
 	}
 	var err error
 	if op.Map, err = c.idMap(m, o); err != nil {
@@ -189,14 +156,15 @@ func (c *compiler) cgroupMount(m *specs.Mount, dest string, o parsedOptions) err
 	}
 	if c.host.CgroupV2 {
 		if c.newFlags&NewCgroup != 0 && !c.userns {
-			op := Mount{Type: "cgroup2", Source: "cgroup", Dest: dest, Attr: o.attr, Data: append(o.flags, o.data...)}
+			op := Mount{Type: "cgroup2", Source: "cgroup", Dest: dest, At: placeOf(dest), Attr: o.attr, Data: append(o.flags, o.data...)}
 			c.add(op)
 			return nil
 		}
-		c.add(Bind{Source: c.host.CgroupMounts[0].Dir, Dest: dest, Attr: o.attr, KeepLocked: c.userns})
+		c.add(Bind{Source: c.host.CgroupMounts[0].Dir, Dest: dest, At: placeOf(dest), Attr: o.attr, KeepLocked: c.userns})
 		return nil
 	}
-	top := Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, Data: []string{"mode=755"}, Attr: o.attr, Name: dest}
+	top := Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, At: placeOf(dest), Data: []string{"mode=755"}, Attr: o.attr,
+		Name: dest}
 	readOnly := top.Attr.Set&attrReadOnly != 0
 	top.Attr.Set &^= attrReadOnly
 	for _, h := range c.host.CgroupMounts {
@@ -204,9 +172,9 @@ func (c *compiler) cgroupMount(m *specs.Mount, dest string, o parsedOptions) err
 	}
 	c.add(top)
 	for _, h := range c.host.CgroupMounts {
-		c.add(Bind{Source: h.Dir, Dest: path.Join(dest, h.Name), Attr: o.attr, KeepLocked: c.userns})
+		c.add(Bind{Source: h.Dir, Dest: path.Join(dest, h.Name), In: dest, Attr: o.attr, KeepLocked: c.userns})
 		for _, link := range h.Links {
-			c.add(Symlink{Target: h.Name, Path: path.Join(dest, link)})
+			c.add(Symlink{Target: h.Name, Path: path.Join(dest, link), In: dest})
 		}
 	}
 	if readOnly {

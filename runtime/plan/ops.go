@@ -160,13 +160,14 @@ type Attr struct {
 // Mount mounts a file system.
 type Mount struct {
 	Type, Source, Dest string
+	At                 Place
 	Data               []string // key=value or flag, in order
 	Attr               Attr
 	CopyUp             bool     // fill a tmpfs with what the destination holds
 	TakeMode           bool     // a tmpfs without mode= takes the mode of the directory that it covers
 	MayBindSys         bool     // sysfs that the kernel refuses (the network namespace is not of the user namespace) is bound from the host
 	Name               string   // slot for a later Protect of this mount
-	NoSymlink          bool     // the destination must not be reached through a link: /proc, /sys
+	NoSymlink          bool     // the destination must not be reached through a link
 	Dirs               []string // directories to make in the new file system before it is attached
 }
 
@@ -176,6 +177,8 @@ func (o Mount) What() string { return "mount " + o.Type + " on " + o.Dest }
 // Bind mounts a piece of the host's tree.
 type Bind struct {
 	Source, Dest string
+	At           Place
+	In           string // name of the earlier mount that the destination is in; "": the root
 	Recursive    bool
 	Attr         Attr
 	Helped       bool // the helper opens Source, as its next step; otherwise the child does
@@ -183,8 +186,6 @@ type Bind struct {
 	MapRecursive bool // what is mounted below the source takes the mappings too
 	KeepLocked   bool // flags that a user namespace may not clear stay
 	NoSymlink    bool
-	InProc       bool // the destination may be below /proc
-	Name         string
 }
 
 // What implements Op.
@@ -230,6 +231,7 @@ func (o MapNamespace) What() string {
 // Remount changes an existing mount.
 type Remount struct {
 	Dest string
+	At   Place
 	Data []string
 	Attr Attr
 	Bind bool // the mount alone, not its file system
@@ -248,6 +250,25 @@ type Protect struct {
 // What implements Op.
 func (o Protect) What() string { return "make " + o.Dest + " read-only" }
 
+// OpenDev opens the directory in which the default devices and links are made: what the container mounted on /dev, or the /dev
+// of its root file system. Where anything else is found, a bind of the host's for example, all that would be made there is left out.
+type OpenDev struct{}
+
+// What implements Op.
+func (o OpenDev) What() string { return "open /dev" }
+
+// StillThere checks that what was mounted on a directory is what the root file system has there now: other processes may rename
+// what is in the root file system.
+type StillThere struct{ At Place }
+
+// What implements Op.
+func (o StillThere) What() string {
+	if o.At == OnSys {
+		return "check that /sys is what was mounted there"
+	}
+	return "check that /proc is what was mounted there"
+}
+
 // Device makes a device node, or checks that the one that is there is the same.
 type Device struct {
 	Path         string
@@ -256,6 +277,7 @@ type Device struct {
 	Mode         uint32 // permission bits
 	UID, GID     uint32
 	Bind         bool // bind the host's node: mknod is not allowed in a user namespace
+	Default      bool // not asked for by the configuration: what it mounted there stays
 }
 
 // What implements Op.
@@ -264,7 +286,8 @@ func (o Device) What() string { return "create device " + o.Path }
 // Symlink makes a link, or leaves what is there.
 type Symlink struct {
 	Target, Path string
-	Replace      bool // remove a file that is in the way
+	In           string // name of the earlier mount that the link is made in; "": by its path
+	Replace      bool   // remove a file that is in the way
 	IfExists     string
 }
 
@@ -305,13 +328,19 @@ type Sysctl struct{ Key, Path, Value string }
 func (o Sysctl) What() string { return "set sysctl " + o.Key + "=" + o.Value }
 
 // Mask hides a path: a file behind /dev/null, a directory behind an empty read-only tmpfs.
-type Mask struct{ Path string }
+type Mask struct {
+	Path string
+	At   Place
+}
 
 // What implements Op.
 func (o Mask) What() string { return "mask " + o.Path }
 
 // ReadOnly makes a path read-only by a bind of itself.
-type ReadOnly struct{ Path string }
+type ReadOnly struct {
+	Path string
+	At   Place
+}
 
 // What implements Op.
 func (o ReadOnly) What() string { return "make " + o.Path + " read-only" }
