@@ -154,6 +154,9 @@ func create(d *Dir, needs []need) error {
 			return err
 		}
 	}
+	if err := d.refuseFrozen(); err != nil {
+		return err
+	}
 	if d.Unified {
 		return d.enable(needs)
 	}
@@ -221,26 +224,14 @@ func hintMkdir(d *Dir, err error) string {
 	return ""
 }
 
-// fit refuses a directory that was there before if it is in use.
+// fit refuses a directory that was there before if it holds processes.
 func (d *Dir) fit() error {
 	pids, err := d.allProcs()
 	if err != nil {
 		return err
 	}
 	if len(pids) > 0 {
-		return fmt.Errorf("cgroup %s holds %d processes already, the first is %d: %w", d.dir(), len(pids), pids[0], ErrUnfit)
-	}
-	frozen := false
-	switch {
-	case d.Unified:
-		state, err := cgroupfs.ReadFile(d.file("cgroup.freeze"), 64)
-		frozen = err == nil && len(state) > 0 && state[0] == '1'
-	case slices.Contains(d.Controllers, "freezer"):
-		state, err := cgroupfs.ReadFile(d.file("freezer.state"), 64)
-		frozen = err == nil && !strings.HasPrefix(string(state), "THAWED")
-	}
-	if frozen {
-		return fmt.Errorf("cgroup %s is frozen: %w", d.dir(), ErrUnfit)
+		return fmt.Errorf("container's cgroup is not empty: %d process(es) found in %s, the first is %d: %w", len(pids), d.dir(), pids[0], ErrUnfit)
 	}
 	return nil
 }

@@ -169,15 +169,22 @@ func TestMountSources(t *testing.T) {
 		{Hierarchy: Hierarchy{Unified: true, MountPoint: "/sys/fs/cgroup/unified"}, Path: "/x/y"},
 	}}
 	want := []MountSource{
-		{Name: "cpu,cpuacct", HostDir: "/sys/fs/cgroup/cpu,cpuacct/x/y", Links: []string{"cpu", "cpuacct"}, Options: "cpu,cpuacct"},
-		{Name: "systemd", HostDir: "/sys/fs/cgroup/systemd/x/y", Options: "none,name=systemd"},
-		{Name: "memory", HostDir: "/cg/memory/x/y", Options: "memory"},
+		{Name: "cpu,cpuacct", HostDir: "/sys/fs/cgroup/cpu,cpuacct/x/y", Links: []string{"cpu", "cpuacct"}},
+		{Name: "systemd", HostDir: "/sys/fs/cgroup/systemd/x/y"},
+		{Name: "memory", HostDir: "/cg/memory/x/y"},
 	}
 	if got := g.MountSources(); !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
 	}
+	if got := g.UnifiedDir(); got != "/sys/fs/cgroup/unified/x/y" {
+		t.Errorf("unified: %s", got)
+	}
+	g.Dirs[2].OwnPath, g.Dirs[2].Made = "/own", []string{"/x"}
+	if got := g.Caller().MountSources()[2].HostDir; got != "/cg/memory/own" {
+		t.Errorf("caller: %s", got)
+	}
 	g.Mode, g.Dirs = V2, g.Dirs[3:]
-	if got := g.MountSources(); len(got) != 1 || got[0].HostDir != "/sys/fs/cgroup/unified/x/y" || got[0].Name != "" {
+	if got := g.MountSources(); got != nil {
 		t.Errorf("%+v", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -43,7 +44,7 @@ func (g *Group) Freeze(ctx context.Context) error {
 	return nil
 }
 
-// Thaw lets the processes go on, and returns when they do. A frozen parent keeps them stopped: then ctx decides.
+// Thaw lets the processes go on, and returns when they do. A frozen parent that keeps them stopped is an error at once.
 func (g *Group) Thaw(ctx context.Context) error {
 	d, err := g.freezerDir()
 	if err != nil {
@@ -85,6 +86,9 @@ func (d *Dir) setFrozen(ctx context.Context, frozen bool) error {
 		done, err := d.isFrozen()
 		if err != nil || done == frozen {
 			return err
+		}
+		if at := d.frozenAt(path.Dir(d.Path)); !frozen && at != "" {
+			return &fileError{op: "write", path: file, value: value, hint: d.MountPoint + at + " above it is frozen", err: syscall.EBUSY}
 		}
 		if err := sleep(ctx, wait); err != nil {
 			hint := pick(frozen, "a process does not stop", "a parent cgroup is frozen")
@@ -155,6 +159,9 @@ func (g *Group) signal(ctx context.Context, d *Dir, sig syscall.Signal) error {
 	}
 	if was && sig != syscall.SIGKILL || !cgroupfs.Exists(d.dir()) {
 		return failed
+	}
+	if sig == syscall.SIGKILL {
+		g.ThawBelow()
 	}
 	if err := g.Thaw(ctx); err != nil && failed == nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, errors.ErrUnsupported) {
 		failed = err

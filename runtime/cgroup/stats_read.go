@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -274,73 +273,4 @@ func (r *reader) psi(d *Dir, name string) *PSI {
 		return nil
 	}
 	return &out
-}
-
-// MountSource is what an OCI mount of type "cgroup" shows of one hierarchy.
-type MountSource struct {
-	// Name of the directory below the mount's destination: "memory", "cpu,cpuacct", "systemd"; empty for cgroup2,
-	// which is the destination itself.
-	Name string `json:"name"`
-	// HostDir is the container's own group, as a path in the host's mount namespace.
-	HostDir string `json:"hostDir"`
-	// Links are the names of symbolic links to Name, one per controller of a hierarchy with several.
-	Links []string `json:"links,omitempty"`
-	// Options are the file system options for mounting the hierarchy itself (in a new cgroup namespace).
-	Options string `json:"options,omitempty"`
-}
-
-// MountSources says what a cgroup mount consists of: on version 1 and hybrid hosts an entry for every version 1
-// hierarchy, else one for cgroup2.
-func (g *Group) MountSources() []MountSource {
-	var out []MountSource
-	for i := range g.Dirs {
-		d := &g.Dirs[i]
-		if d.Unified {
-			if g.Mode == V2 {
-				out = append(out, MountSource{HostDir: d.dir()})
-			}
-			continue
-		}
-		m := MountSource{Name: path.Base(d.MountPoint), HostDir: d.dir(), Options: strings.Join(d.Controllers, ",")}
-		if d.Name != "" {
-			m.Options = strings.TrimPrefix(m.Options+",name="+d.Name, ",")
-			if len(d.Controllers) == 0 {
-				m.Options = "none," + m.Options
-			}
-		}
-		for _, c := range d.Controllers {
-			if c != m.Name {
-				m.Links = append(m.Links, c)
-			}
-		}
-		out = append(out, m)
-	}
-	return out
-}
-
-// Delegate gives the group to a user of the container, so that it may make groups of its own (runtime-spec, "Cgroup
-// ownership"): the directory and the files that the kernel lists in /sys/kernel/cgroup/delegate. uid is the host's
-// number. Only on a V2 host; the caller checks the specification's other conditions (new cgroup namespace, writable
-// mount). Listed files that are not there are no error.
-func (g *Group) Delegate(uid int) error {
-	d := g.unified()
-	if g.Mode != V2 || d == nil {
-		return nil
-	}
-	list, err := cgroupfs.ReadFile("/sys/kernel/cgroup/delegate", 64<<10)
-	if err != nil {
-		list = []byte("cgroup.procs cgroup.subtree_control cgroup.threads")
-	}
-	if err := cgroupfs.Chown(d.dir(), uid); err != nil {
-		return &fileError{op: "chown", path: d.dir(), err: err}
-	}
-	for _, name := range strings.Fields(string(list)) {
-		if strings.Contains(name, "/") {
-			continue
-		}
-		if err := cgroupfs.Chown(d.file(name), uid); err != nil && err != syscall.ENOENT {
-			return &fileError{op: "chown", path: d.file(name), err: err}
-		}
-	}
-	return nil
 }

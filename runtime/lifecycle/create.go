@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -231,7 +232,7 @@ func (k *creation) enterCgroup() error {
 	if err != nil {
 		k.c.Cgroup = nil // it has removed what it made
 	}
-	if errors.Is(err, cgroup.ErrNotPermitted) && k.host.Rootless && !asksLimits(k.spec.Linux.Resources) {
+	if errors.Is(err, cgroup.ErrNotPermitted) && k.host.Rootless && !asksCgroup(k.spec.Linux) {
 		k.r.Debug("no cgroup: " + err.Error())
 		return k.withoutCgroup()
 	}
@@ -256,13 +257,28 @@ func (k *creation) claimCgroup() error {
 
 // withoutCgroup compiles the plan again for a container that stays in the caller's cgroup.
 func (k *creation) withoutCgroup() error {
+	known := k.plan.Warnings
+	k.showCgroup(k.group.Caller())
 	k.group = nil
-	k.host.Cgroups, k.host.CgroupMounts = nil, nil
-	return k.compile()
+	k.host.Cgroups, k.host.CgroupShared = nil, true
+	if err := k.compile(); err != nil {
+		return err
+	}
+	for _, w := range k.plan.Warnings {
+		if !slices.Contains(known, w) {
+			k.r.Warn(w)
+		}
+	}
+	return nil
 }
 
-// asksLimits tells whether anything but the usual device rules, which a user namespace enforces by itself, is asked for.
-func asksLimits(res *specs.LinuxResources) bool {
+// asksCgroup tells whether a container cannot go on without a cgroup of its own: a path is given, or limits are. The usual device
+// rules do not count, which a user namespace enforces by itself.
+func asksCgroup(linux *specs.Linux) bool {
+	if linux.CgroupsPath != "" {
+		return true
+	}
+	res := linux.Resources
 	if res == nil {
 		return false
 	}

@@ -2,17 +2,22 @@ package lifecycle
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"syscall"
 	"time"
 
+	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
 // dying is how long the death of a killed process is awaited: one in an uninterruptible wait may take for ever.
 const dying = 10 * time.Second
+
+// soon is how long a killed process usually takes to die; after that it may be frozen.
+const soon = 200 * time.Millisecond
 
 // Delete removes a stopped container: what is left of its processes, its cgroup, and its state, then runs its poststop hooks.
 // A created container is killed first, because callers rely on it where the specification has an error, and with force so
@@ -97,6 +102,14 @@ func (r *Runtime) end(ctx context.Context, c *state.Container) error {
 			return err
 		}
 	}
+	short, cancel := context.WithTimeout(ctx, soon)
+	defer cancel()
+	if err = fd.Wait(short); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if err := thawInit(c); err != nil {
+		return err
+	}
 	limit, cancel := context.WithTimeout(ctx, dying)
 	defer cancel()
 	err = fd.Wait(limit)
@@ -105,4 +118,26 @@ func (r *Runtime) end(ctx context.Context, c *state.Container) error {
 			c.ID, c.Init.Pid, dying, c.Init.Pid)
 	}
 	return err
+}
+
+// thawInit thaws the groups below the container's, in one of which its killed init may be frozen. It is an error if another group
+// keeps the init frozen: that is not this container's to thaw.
+func thawInit(c *state.Container) error {
+	host, err := cgroup.Detect()
+	if err != nil {
+		return nil // then nothing can be frozen
+	}
+	var g *cgroup.Group
+	if len(c.Cgroup) > 0 && string(c.Cgroup) != "null" {
+		g = new(cgroup.Group)
+		if err := json.Unmarshal(c.Cgroup, g); err != nil {
+			return fmt.Errorf("decode cgroup in the state of %s: %w", c.ID, err)
+		}
+		g.ThawBelow()
+	}
+	if at := host.FrozenElsewhere(c.Init.Pid, g); at != "" {
+		return fmt.Errorf("kill container %s: process %d cannot die: it is frozen by the cgroup %s, which is not the container's: thaw that first",
+			c.ID, c.Init.Pid, at)
+	}
+	return nil
 }

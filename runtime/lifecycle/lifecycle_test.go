@@ -44,6 +44,7 @@ func (g *fakeGroup) Thaw(context.Context) error {
 }
 
 func (g *fakeGroup) Frozen() (bool, error) { return g.frozen, nil }
+func (g *fakeGroup) FrozenAbove() string   { return "" }
 func (g *fakeGroup) Procs() ([]int, error) { return g.pids, nil }
 
 func (g *fakeGroup) Kill(sig syscall.Signal) error {

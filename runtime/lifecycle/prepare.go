@@ -181,7 +181,7 @@ func (p *prepared) rootfs() string {
 // cgroups decides where the container's cgroup will be.
 func (p *prepared) cgroups(id string) error {
 	detected, err := cgroup.Detect()
-	if errors.Is(err, cgroup.ErrNoCgroups) && !asksLimits(p.spec.Linux.Resources) {
+	if errors.Is(err, cgroup.ErrNoCgroups) && !asksCgroup(p.spec.Linux) {
 		return nil
 	}
 	if err != nil {
@@ -191,15 +191,21 @@ func (p *prepared) cgroups(id string) error {
 		return err
 	}
 	p.host.CgroupV2 = p.group.Mode == cgroup.V2
-	for _, m := range p.group.MountSources() {
-		p.host.CgroupMounts = append(p.host.CgroupMounts, plan.CgroupMount{Name: m.Name, Dir: m.HostDir, Links: m.Links})
-	}
+	p.showCgroup(p.group)
 	for i := range p.group.Dirs {
 		if !p.group.Dirs[i].Unified {
 			p.host.Cgroups = append(p.host.Cgroups, p.group.Dirs[i].Label())
 		}
 	}
 	return nil
+}
+
+// showCgroup says what the container sees of cgroups: group's directories.
+func (p *prepared) showCgroup(group *cgroup.Group) {
+	p.host.CgroupMounts, p.host.CgroupUnified = nil, group.UnifiedDir()
+	for _, m := range group.MountSources() {
+		p.host.CgroupMounts = append(p.host.CgroupMounts, plan.CgroupMount{Name: m.Name, Dir: m.HostDir, Links: m.Links})
+	}
 }
 
 // namespaceFlags are the namespaces in which the container differs from the process that created it.

@@ -44,6 +44,7 @@ type group interface {
 	Freeze(ctx context.Context) error
 	Thaw(ctx context.Context) error
 	Frozen() (bool, error)
+	FrozenAbove() string
 	Procs() ([]int, error)
 	Kill(sig syscall.Signal) error
 	Update(res *specs.LinuxResources) error
@@ -137,7 +138,7 @@ func (r *Runtime) status(c *state.Container) (state.Status, error) {
 		}
 		return "", err
 	}
-	if frozen {
+	if frozen || g.FrozenAbove() != "" {
 		return state.Paused, nil
 	}
 	return s, nil

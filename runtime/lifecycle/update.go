@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/runtime/spec"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
@@ -29,7 +30,27 @@ func (r *Runtime) Update(ctx context.Context, id string, res *specs.LinuxResourc
 	if g == nil {
 		return fmt.Errorf("update container %s: %w", id, errNoCgroup)
 	}
+	if err := dropZeroPids(c, res); err != nil {
+		return err
+	}
 	return g.Update(res)
+}
+
+// dropZeroPids reads a pids.limit of 0 as the version of the container's configuration has it.
+func dropZeroPids(c *state.Container, res *specs.LinuxResources) error {
+	if res.Pids == nil || res.Pids.Limit == nil || *res.Pids.Limit != 0 {
+		return nil
+	}
+	config, err := c.Config()
+	if err != nil {
+		return err
+	}
+	s, _, err := spec.Parse(config)
+	if err != nil {
+		return fmt.Errorf("%s in the state of %s: %w", spec.ConfigName, c.ID, err)
+	}
+	spec.DropZeroPids(s.Version, res)
+	return nil
 }
 
 // ParseSize reads a number of bytes with an optional unit K, M, G, T or P, of powers of 1024, in upper or lower case, with or

@@ -24,8 +24,10 @@ type Host struct {
 	AppArmor  bool
 	CgroupV2  bool // the cgroup of the container is one directory of cgroup2
 	// Cgroups names the hierarchies that the child joins by itself, in the order of the descriptors given to the launcher.
-	Cgroups      []string
-	CgroupMounts []CgroupMount
+	Cgroups       []string
+	CgroupMounts  []CgroupMount // one per version 1 hierarchy
+	CgroupUnified string        // directory of the cgroup in the cgroup2 hierarchy, on the host; empty: none is mounted
+	CgroupShared  bool          // the container stays in its caller's cgroups, which the two fields before then describe
 	// RootMount is the mount point that holds the bundle's root file system; needed for shared root propagation only.
 	RootMount string
 	// NoFile is the soft and hard limit of open files that the runtime was started with; 0, 0: not known.
@@ -38,7 +40,7 @@ type Host struct {
 	ProcMounts []string
 }
 
-// CgroupMount is one entry of a mount of type cgroup.
+// CgroupMount is one entry of a version 1 mount of type cgroup.
 type CgroupMount struct {
 	Name  string // of the directory below the mount
 	Dir   string // on the host

@@ -31,13 +31,13 @@ func hybrid() *Host {
 func v2() *Host {
 	h := hybrid()
 	h.CgroupV2, h.Cgroups = true, nil
-	h.CgroupMounts = []CgroupMount{{Name: "cgroup", Dir: "/sys/fs/cgroup/box"}}
+	h.CgroupMounts, h.CgroupUnified = nil, "/sys/fs/cgroup/box"
 	return h
 }
 
 func rootless() *Host {
 	h := v2()
-	h.Rootless, h.UID, h.GID, h.Grantable, h.CgroupMounts = true, 1000, 1000, 0, nil
+	h.Rootless, h.UID, h.GID, h.Grantable, h.CgroupUnified, h.CgroupShared = true, 1000, 1000, 0, "/sys/fs/cgroup/user", true
 	return h
 }
 

@@ -147,38 +147,3 @@ func (c *compiler) idMap(m *specs.Mount, o parsedOptions) (int, error) {
 	c.plan.Thread = append(c.plan.Thread, ns)
 	return len(c.plan.Thread), nil
 }
-
-// cgroupMount builds what a program expects below /sys/fs/cgroup: its own part of every hierarchy.
-func (c *compiler) cgroupMount(m *specs.Mount, dest string, o parsedOptions) error {
-	if len(c.host.CgroupMounts) == 0 {
-		c.warn("mounts: %s: the container has no cgroup to mount", dest)
-		return nil
-	}
-	if c.host.CgroupV2 {
-		if c.newFlags&NewCgroup != 0 && !c.userns {
-			op := Mount{Type: "cgroup2", Source: "cgroup", Dest: dest, At: placeOf(dest), Attr: o.attr, Data: append(o.flags, o.data...)}
-			c.add(op)
-			return nil
-		}
-		c.add(Bind{Source: c.host.CgroupMounts[0].Dir, Dest: dest, At: placeOf(dest), Attr: o.attr, KeepLocked: c.userns})
-		return nil
-	}
-	top := Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, At: placeOf(dest), Data: []string{"mode=755"}, Attr: o.attr,
-		Name: dest}
-	readOnly := top.Attr.Set&attrReadOnly != 0
-	top.Attr.Set &^= attrReadOnly
-	for _, h := range c.host.CgroupMounts {
-		top.Dirs = append(top.Dirs, h.Name)
-	}
-	c.add(top)
-	for _, h := range c.host.CgroupMounts {
-		c.add(Bind{Source: h.Dir, Dest: path.Join(dest, h.Name), In: dest, Attr: o.attr, KeepLocked: c.userns})
-		for _, link := range h.Links {
-			c.add(Symlink{Target: h.Name, Path: path.Join(dest, link), In: dest})
-		}
-	}
-	if readOnly {
-		c.add(Protect{Name: dest, Dest: dest, Set: attrReadOnly})
-	}
-	return nil
-}

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -58,6 +59,19 @@ func defaultMounts() []specs.Mount {
 			Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup",
 			Options: []string{"nosuid", "noexec", "nodev", "relatime", "ro"}},
+	}
+}
+
+// DropZeroPids removes a pids.limit of 0 from the resources of a configuration with the given ociVersion, or of an update of such a
+// container. Before 1.3.0 the property had no value for "unset": its callers write 0 then (Debian's podman for `--pids-limit -1`),
+// and runc ignores it. From 1.3.0 on 0 is a limit like any other.
+func DropZeroPids(version string, res *specs.LinuxResources) {
+	if res == nil || res.Pids == nil || res.Pids.Limit == nil || *res.Pids.Limit != 0 {
+		return
+	}
+	minor, _, _ := strings.Cut(strings.TrimPrefix(version, "1."), ".")
+	if n, err := strconv.Atoi(minor); err == nil && n < 3 {
+		res.Pids = nil
 	}
 }
 

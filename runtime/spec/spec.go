@@ -100,6 +100,9 @@ func Parse(data []byte) (*specs.Spec, []string, error) {
 	if err != nil {
 		return nil, warnings, err
 	}
+	if s.Linux != nil {
+		DropZeroPids(s.Version, s.Linux.Resources)
+	}
 	return s, warnings, nil
 }
 

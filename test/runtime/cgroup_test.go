@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -82,7 +83,15 @@ var cgroupErrors = []Case{
 
 func TestCgroupErrors(t *testing.T) { v1(t); runCases(t, cgroupErrors) }
 
+// onC is a writable mount of the given type on /c.
+func onC(typ string) string {
+	return `mounts+=[{"destination":"/c","type":"` + typ + `","source":"cgroup","options":["nosuid","noexec","nodev"]}]`
+}
+
 var insideCases = []Case{
+	{Row: "M cgroup2 on a hybrid host is the unified hierarchy", Edit: []string{onC("cgroup2")}, Sh: "stat -f -c %t /c; test -e /c/cgroup.controllers && cat /c/cgroup.procs | head -n1", Out: "~^63677270\n1$"},
+	{Row: "C21 a limit of 0 is a limit since 1.3.0", Edit: []string{`ociVersion="1.3.0"`, `linux.resources.pids={"limit":0}`}, Sh: "cat /sys/fs/cgroup/pids/pids.max; echo", Code: 2, Warn: "can't fork"},
+	{Row: "C21 a limit of 0 is unset before 1.3.0", Edit: []string{`ociVersion="1.0.2-dev"`, `linux.resources.pids={"limit":0}`}, Sh: "cat /sys/fs/cgroup/pids/pids.max", Out: "max"},
 	{Row: "C6 seen inside", Edit: []string{`linux.resources.memory={"limit":33554432}`}, Sh: "cat /sys/fs/cgroup/memory/memory.limit_in_bytes", Out: "33554432"},
 	{Row: "C21 limit holds", Edit: []string{`linux.resources.pids={"limit":3}`}, Sh: "for i in 1 2 3 4 5; do sleep 1 & done; wait", Code: 2, Warn: "can't fork"},
 	{Row: "C15 affinity", Edit: []string{`linux.resources.cpu={"cpus":"1"}`}, Sh: "grep Cpus_allowed_list /proc/self/status | tr -s '\\t' ' '", Out: "Cpus_allowed_list: 1"},
@@ -90,6 +99,33 @@ var insideCases = []Case{
 }
 
 func TestCgroupInside(t *testing.T) { v1(t); runCases(t, insideCases) }
+
+// hierarchies are the mount points of all cgroup hierarchies.
+func hierarchies() []string {
+	var dirs []string
+	es, _ := filepath.Glob("/sys/fs/cgroup/*")
+	for _, e := range es {
+		if st, err := os.Lstat(e); err == nil && st.IsDir() { // not a link: cpu is one of "cpu,cpuacct"
+			dirs = append(dirs, e)
+		}
+	}
+	return dirs
+}
+
+// freezer freezes a group of the version 1 freezer, which it makes if need be; the function thaws it and removes it if it is empty.
+func freezer(h *H, name string) (thaw func()) {
+	d := filepath.Join("/sys/fs/cgroup/freezer", name)
+	if err := os.MkdirAll(d, 0o755); err != nil {
+		h.Fatalf("%v", err)
+	}
+	h.File(d+"/freezer.state", "FROZEN", 0)
+	thaw = func() {
+		os.WriteFile(d+"/freezer.state", []byte("THAWED"), 0)
+		os.Remove(d)
+	}
+	h.Cleanup(thaw)
+	return thaw
+}
 
 func TestCgroupPlace(t *testing.T) {
 	v1(t)
@@ -123,11 +159,7 @@ func TestCgroupPlace(t *testing.T) {
 	row(t, "C3 a parent that was there stays", func(h *H) {
 		b := h.Bundle()
 		var made []string
-		es, _ := filepath.Glob("/sys/fs/cgroup/*")
-		for _, e := range es {
-			if st, err := os.Lstat(e); err != nil || !st.IsDir() {
-				continue // a link: cpu is one of "cpu,cpuacct"
-			}
+		for _, e := range hierarchies() {
 			d := filepath.Join(e, b.ID+"-parent")
 			if err := os.Mkdir(d, 0o755); err != nil {
 				h.Fatalf("%v", err)
@@ -151,13 +183,74 @@ func TestCgroupPlace(t *testing.T) {
 		h.Up(a)
 		b := h.Bundle()
 		b.Spec.Linux.CgroupsPath = a.Spec.Linux.CgroupsPath
-		if r := h.Run(b); r.Code == 0 {
-			h.Errorf("status 0, want an error")
+		if r := h.Run(b); r.Code == 0 || !strings.Contains(r.Stderr, "container's cgroup is not empty: 1 process(es) found") {
+			h.Errorf("status %d, stderr %q", r.Code, r.Stderr)
 		}
 		if s := h.State(a.ID); s.Status != "running" {
 			h.Errorf("the first container is %s", s.Status)
 		}
 		h.CgroupFile(h.State(a.ID).Pid, "memory", "cgroup.procs")
+	})
+	row(t, "C2 a frozen cgroup is refused", func(h *H) {
+		b := h.Bundle()
+		thaw := freezer(h, b.ID)
+		if r := h.Run(b); r.Code == 0 || !strings.Contains(r.Stderr, "container's cgroup unexpectedly frozen") {
+			h.Errorf("status %d, stderr %q", r.Code, r.Stderr)
+		}
+		thaw()
+	})
+	row(t, "C2 a cgroup below a frozen one is refused", func(h *H) {
+		b := h.Bundle()
+		thaw := freezer(h, b.ID+"-parent")
+		b.Spec.Linux.CgroupsPath = "/" + b.ID + "-parent/" + b.ID
+		if r := h.Run(b); r.Code == 0 || !strings.Contains(r.Stderr, "container's cgroup unexpectedly frozen") {
+			h.Errorf("status %d, stderr %q", r.Code, r.Stderr)
+		}
+		thaw()
+	})
+	row(t, "L delete -f and exec below a frozen cgroup", func(h *H) {
+		b := h.Bundle().Args("sleep", "60")
+		b.Spec.Linux.CgroupsPath = "/" + b.ID + "-parent/" + b.ID
+		for _, e := range hierarchies() { // made before, so that they stay
+			d := filepath.Join(e, b.ID+"-parent")
+			if err := os.Mkdir(d, 0o755); err != nil {
+				h.Fatalf("%v", err)
+			}
+			h.Cleanup(func() { os.Remove(d) })
+		}
+		h.Up(b)
+		thaw := freezer(h, b.ID+"-parent")
+		h.FailRT("cannot exec in a paused container", "exec", b.ID, "true")
+		h.FailRT("is frozen", "delete", "-f", b.ID)
+		thaw()
+		h.MustRT("delete", "-f", b.ID)
+		for _, e := range hierarchies() {
+			os.Remove(filepath.Join(e, b.ID+"-parent"))
+		}
+		h.NoLeak("delete")
+	})
+	row(t, "L delete -f of what is frozen in a group of the container's, and in another's", func(h *H) {
+		for _, own := range []bool{true, false} {
+			b := h.Bundle().Args("sleep", "60")
+			h.Up(b)
+			name := b.ID + "/deep"
+			if !own {
+				name = b.ID + "-other"
+			}
+			d := filepath.Join("/sys/fs/cgroup/freezer", name)
+			if err := os.Mkdir(d, 0o755); err != nil {
+				h.Fatalf("%v", err)
+			}
+			h.File(d+"/cgroup.procs", strconv.Itoa(h.State(b.ID).Pid), 0)
+			thaw := freezer(h, name)
+			if !own {
+				h.FailRT("is frozen by the cgroup "+d, "delete", "-f", b.ID)
+				thaw()
+			}
+			h.MustRT("delete", "-f", b.ID)
+			thaw()
+			h.NoLeak("delete")
+		}
 	})
 	row(t, "C25 every hierarchy", func(h *H) {
 		b := h.Bundle().Args("sleep", "60")

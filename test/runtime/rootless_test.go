@@ -67,6 +67,25 @@ func TestRootless(t *testing.T) {
 		}
 		h.NoLeak("the error")
 	})
+	row(t, "C28 a path without a writable cgroup", func(h *H) {
+		b := rootless(h)
+		b.Edit(`linux.cgroupsPath="/` + b.ID + `"`)
+		if r := asUser(h, b, "run", "-b", b.Dir, b.ID); r.Code == 0 || !strings.Contains(r.Stderr, "permission denied") {
+			h.Errorf("status %d, %q: a path that cannot be made was ignored", r.Code, r.Stderr)
+		}
+		h.NoLeak("the error")
+	})
+	row(t, "C28 the cgroup mount without a cgroup of its own", func(h *H) {
+		for typ, want := range map[string]string{"cgroup": "~^(27e0eb|63677270)\n0$", "cgroup2": "~^63677270\n0$"} {
+			b := rootless(h, strings.Replace(onC(typ), "\"nosuid\"", "\"ro\"", 1)).Sh(
+				"cd /c; [ -e cgroup.procs ] || cd pids; stat -f -c %t .; mkdir x 2>/dev/null && echo made; echo 0")
+			h.Want(asUser(h, b, "run", "-b", b.Dir, b.ID), want, 0)
+		}
+		b := rootless(h, onC("cgroup")).Sh("mkdir /c/x /c/pids/x 2>/dev/null; [ -e /c/pids/cgroup.procs ] || [ -e /c/cgroup.procs ] && echo there")
+		if r := asUser(h, b, "run", "-b", b.Dir, b.ID); r.Stdout != "there\n" || !strings.Contains(r.Stderr, "read-only") {
+			h.Errorf("status %d: %q, %q", r.Code, r.Stdout, r.Stderr)
+		}
+	})
 	row(t, "P13 additional groups without setgroups", func(h *H) {
 		b := rootless(h, `process.user={"uid":0,"gid":0,"additionalGids":[5]}`)
 		if r := asUser(h, b, "run", "-b", b.Dir, b.ID); r.Code == 0 {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,6 +30,21 @@ func Dial(path string) (*os.File, error) {
 			return fmt.Errorf("connect to %s: %w", path, err)
 		}
 		return nil
+	})
+}
+
+// DialPolled is Dial for a socket whose reads and writes have deadlines. A path that begins with "@" is an abstract one. Where the
+// other end accepts no connection for patience it is an error. The caller closes the socket.
+func DialPolled(path string, patience time.Duration) (*os.File, error) {
+	return withSocket(path, func(fd int, short string) error {
+		limit := unix.NsecToTimeval(patience.Nanoseconds())
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
+			return fmt.Errorf("limit the time to connect to %s: %w", path, err)
+		}
+		if err := retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: short}) }); err != nil {
+			return fmt.Errorf("connect to %s: %w", path, err)
+		}
+		return unix.SetNonblock(fd, true)
 	})
 }
 
