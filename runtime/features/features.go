@@ -41,7 +41,7 @@ func Document(version, commit string) *features.Features {
 			IntelRdt:        &features.IntelRdt{Enabled: no(), Schemata: no(), Monitoring: no()},
 			MemoryPolicy:    memoryPolicy(),
 			MountExtensions: &features.MountExtensions{IDMap: &features.IDMap{Enabled: yes()}},
-			NetDevices:      &features.NetDevices{Enabled: no()},
+			NetDevices:      &features.NetDevices{Enabled: yes()},
 		},
 	}
 }

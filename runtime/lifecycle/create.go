@@ -33,6 +33,8 @@ type creation struct {
 	listen *os.File
 	child  *launch.Child
 	relay  *signals // of a runtime in the foreground
+
+	devices *netDevices // nil: linux.netDevices has none
 }
 
 // Create makes a container up to the point where only its program is missing: steps 1 to 5 of the lifecycle in runtime.md. On
@@ -54,7 +56,10 @@ func (k *creation) look(wait bool) (err error) {
 	if k.prepared, err = k.r.prepare(&k.o, wait, k.attach); err != nil {
 		return err
 	}
-	return k.checkTerminal()
+	if err := k.checkTerminal(); err != nil {
+		return err
+	}
+	return k.lookNetDevices()
 }
 
 // make does the work of create and the first half of run. wait lets the container wait for start.
@@ -89,6 +94,7 @@ func (k *creation) steps(ctx context.Context, wait bool) []func() error {
 		func() error { return k.clone(wait) },
 		func() error { return k.child.Begin() },
 		func() error { return k.record(wait) },
+		k.moveNetDevices,
 		k.limits,
 		func() error { return k.c.Save() },
 		func() error { return k.createHooks(ctx) },
@@ -335,6 +341,9 @@ func (k *creation) createHooks(ctx context.Context) error {
 
 // undo removes everything that make has made and returns the reason with what could not be removed.
 func (k *creation) undo(ctx context.Context, reason error) error {
+	if err := k.devices.moveBack(); err != nil {
+		reason = fmt.Errorf("%w (and cleaning up: %v)", reason, err)
+	}
 	if k.child != nil {
 		k.child.Abort()
 	}
@@ -366,6 +375,7 @@ func (k *creation) close() {
 	if k.listen != nil {
 		k.listen.Close()
 	}
+	k.devices.close()
 	if k.child != nil {
 		k.child.Close()
 	}

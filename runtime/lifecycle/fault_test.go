@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -42,6 +44,7 @@ var faultCases = []faultCase{
 		b.spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 7}}
 	}},
 	{"no pivot", func(b *faultBundle) { b.create.NoPivot = true }},
+	{"network device", (*faultBundle).netDevice},
 	{"nested cgroup", func(b *faultBundle) { b.spec.Linux.CgroupsPath = "/" + b.create.ID + "-a/b/c" }},
 }
 
@@ -64,6 +67,7 @@ type faultBundle struct {
 	spec    *specs.Spec
 	create  CreateOptions
 	console *consoleSocket
+	device  string // of the host, moved into the container; "": none
 }
 
 func newFaultBundle(t *testing.T, c faultCase) *faultBundle {
@@ -192,6 +196,55 @@ func (b *faultBundle) docker() {
 	p.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 5}
 }
 
+// netDevice moves a device into a container with a user namespace, and sets a parameter of it there.
+func (b *faultBundle) netDevice() {
+	b.userns()
+	b.device = fmt.Sprintf("tf%d", os.Getpid())
+	b.t.Cleanup(func() { exec.Command("ip", "link", "del", b.device).Run() })
+	b.makeDevice()
+	b.spec.Linux.NetDevices = map[string]specs.LinuxNetDevice{b.device: {Name: "eth%d"}}
+	b.spec.Linux.Sysctl = map[string]string{"net.ipv4.conf.eth0.forwarding": "1"}
+}
+
+// makeDevice makes the device anew when it went with the network namespace of a container, which takes a moment.
+func (b *faultBundle) makeDevice() {
+	b.t.Helper()
+	var out []byte
+	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(5 * time.Millisecond) {
+		if exec.Command("ip", "link", "show", b.device).Run() == nil && len(descendants(strconv.Itoa(os.Getpid()))) == 0 {
+			return
+		}
+		var err error
+		if out, err = exec.Command("ip", "link", "add", b.device, "index", "777001", "address", "02:00:00:00:77:01", "mtu", "1300", "type",
+			"veth", "peer", "name", b.device+"p", "index", "777002").CombinedOutput(); err != nil {
+			continue
+		}
+		for _, line := range []string{"link set @p up", "addr add 198.51.100.1/24 dev @", "addr add 192.0.2.1/24 dev @ scope link",
+			"addr add 2001:db8::1/64 dev @ nodad", "link set @ up", "route add 203.0.113.0/24 via 198.51.100.9 dev @ table 7771"} {
+			if out, err = exec.Command("ip", strings.Fields(strings.ReplaceAll(line, "@", b.device))...).CombinedOutput(); err != nil {
+				b.t.Fatalf("ip %s: %s", line, out)
+			}
+		}
+		return
+	}
+	b.t.Fatalf("make network device: %s", out)
+}
+
+// deviceState is all that a move could take from the host's device.
+func (b *faultBundle) deviceState() []string {
+	if b.device == "" {
+		return nil
+	}
+	var list []string
+	for _, line := range []string{"-o link show @", "-o addr show @", "route show table all dev @", "-6 route show table all dev @"} {
+		out, _ := exec.Command("ip", strings.Fields(strings.ReplaceAll(line, "@", b.device))...).CombinedOutput()
+		for l := range strings.Lines(string(out)) {
+			list = append(list, "network device "+strings.TrimSpace(strings.ReplaceAll(l, " tentative", "")))
+		}
+	}
+	return list
+}
+
 func (b *faultBundle) terminal() {
 	b.spec.Process.Terminal = true
 	b.spec.Process.ConsoleSize = &specs.Box{Width: 80, Height: 25}
@@ -207,6 +260,9 @@ func (b *faultBundle) remove() {
 	}
 	os.Remove(b.create.PidFile)
 	b.reap()
+	if b.device != "" {
+		b.makeDevice()
+	}
 }
 
 // reap takes the children that are no one else's: a container's first process whose creator went away.

@@ -32,6 +32,7 @@ func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
 	if o.Detach {
 		return 0, nil
 	}
+	k.devices.close()
 	if err := k.c.Unlock(); err != nil { // others may pause it, or change its limits, while it runs
 		return 1, k.undo(ctx, err)
 	}

@@ -25,6 +25,7 @@ func (b *faultBundle) snapshot() snapshot {
 	s = append(s, descriptors(b.t)...)
 	s = append(s, threads(b.t)...)
 	s = append(s, b.processes()...)
+	s = append(s, b.deviceState()...)
 	s = append(s, files(b.t, b.dir)...)
 	slices.Sort(s)
 	return s

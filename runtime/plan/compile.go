@@ -78,8 +78,8 @@ func Compile(s *specs.Spec, host *Host, opts Options) (*Plan, error) {
 	if c.linux == nil {
 		c.linux = &specs.Linux{}
 	}
-	for _, step := range []func() error{c.namespaces, c.refuse, c.enter, c.rootfs, c.mounts, c.devices, c.identity, c.finishRoot,
-		c.process} {
+	for _, step := range []func() error{c.namespaces, c.refuse, c.enter, c.netDevices, c.rootfs, c.mounts, c.devices, c.identity,
+		c.finishRoot, c.process} {
 		if err := step(); err != nil {
 			return nil, err
 		}
@@ -150,8 +150,6 @@ func (c *compiler) refuse() error {
 		return fmt.Errorf("linux.namespaces: a container without a mount namespace of its own would change the host's mounts")
 	case c.linux.IntelRdt != nil:
 		return fmt.Errorf("linux.intelRdt is not supported yet")
-	case len(c.linux.NetDevices) > 0:
-		return fmt.Errorf("linux.netDevices is not supported yet")
 	case c.host.Rootless && !c.userns:
 		return fmt.Errorf("linux.namespaces: a user namespace is needed when the runtime is not run by root")
 	case c.linux.MountLabel != "" && !c.host.SELinux:

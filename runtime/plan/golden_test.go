@@ -91,6 +91,10 @@ func docker(s *specs.Spec) {
 		Syscalls: []specs.LinuxSyscall{{Names: []string{"reboot"}, Action: specs.ActErrno}}}
 }
 
+func netDevices(s *specs.Spec) {
+	s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth7": {}, "a0": {Name: "eth%d"}, "v0": {Name: "eth0"}}
+}
+
 func terminal(s *specs.Spec) {
 	s.Process.Terminal = true
 	s.Process.ConsoleSize = &specs.Box{Width: 80, Height: 25}
@@ -114,6 +118,7 @@ func TestGolden(t *testing.T) {
 		{"joined", with(joined), hybrid(), create},
 		{"time", with(timed), hybrid(), create},
 		{"docker", with(docker), v2(), create},
+		{"net-devices", with(netDevices, userns), v2(), create},
 		{"no-process", with(func(s *specs.Spec) { s.Process = nil }), v2(), create},
 	} {
 		t.Run(test.name, func(t *testing.T) {

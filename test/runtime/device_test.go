@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 )
 
@@ -56,53 +55,3 @@ var deviceCases = []Case{
 }
 
 func TestDevices(t *testing.T) { runCases(t, deviceCases) }
-
-// veth makes a pair of network devices in the suite's network namespace; name is the one that a container gets.
-func veth(name string) func(*H, *Bundle) {
-	return func(h *H, _ *Bundle) {
-		for _, c := range []string{"link add " + name + " type veth peer name peer0", "link set " + name + " mtu 1400", "addr add 10.9.8.7/24 dev " + name,
-			"addr add fd00::7/64 dev " + name + " nodad", "addr add 10.9.9.1/24 dev " + name + " scope link", "link set peer0 up"} {
-			if out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput(); err != nil {
-				h.Fatalf("ip %s: %s", c, out)
-			}
-		}
-		h.Cleanup(func() { exec.Command("ip", "link", "del", "peer0").Run() })
-	}
-}
-
-func stillThere(name string) func(*H, *Bundle, Result) {
-	return func(h *H, _ *Bundle, _ Result) {
-		if out, err := exec.Command("ip", "link", "show", name).CombinedOutput(); err != nil {
-			h.Errorf("the device is lost: %s", out)
-		}
-	}
-}
-
-var netDeviceCases = []Case{
-	{Row: "ND1 move and rename", Setup: veth("v0"), Edit: []string{`linux.netDevices={"v0":{"name":"c0"}}`}, Sh: "ip -o link show c0; ip -o addr show c0", Out: "~mtu 1400.*(UP|LOWER).*10.9.8.7/24"},
-	{Row: "ND2 addresses", Setup: veth("v0"), Edit: []string{`linux.netDevices={"v0":{}}`}, Sh: "ip -o addr show v0 | awk '{print $4}' | sort | tr '\\n' ' '", Out: "~10.9.8.7/24 .*fd00::7/64"},
-	{Row: "ND5 name template", Setup: veth("v0"), Edit: []string{`linux.netDevices={"v0":{"name":"eth%d"}}`}, Sh: "ls /sys/class/net/", Out: "eth0\nlo"},
-}
-
-var netDeviceErrors = []Case{
-	{Row: "ND6 no network namespace", Edit: []string{`linux.netDevices={"lo":{}}`, `linux.namespaces=[{"type":"pid"},{"type":"mount"},{"type":"ipc"},{"type":"uts"}]`}, Err: "network"},
-	{Row: "ND6 missing device", Edit: []string{`linux.netDevices={"nope0":{}}`}, Err: "nope0"},
-	{Row: "ND8 long name", Edit: []string{`linux.netDevices={"nope0":{"name":"a123456789012345"}}`}, Err: "name"},
-	{Row: "ND8 bad name", Edit: []string{`linux.netDevices={"nope0":{"name":"a/b"}}`}, Err: "name"},
-}
-
-func TestNetDevices(t *testing.T) {
-	runCases(t, netDeviceCases)
-	runCases(t, netDeviceErrors)
-	row(t, "ND4 name that is taken", func(h *H) {
-		b := h.Bundle().Edit(`linux.netDevices={"v0":{"name":"lo"}}`)
-		veth("v0")(h, b)
-		if r := h.Run(b); r.Code == 0 {
-			h.Errorf("status 0, want an error")
-		}
-		stillThere("v0")(h, b, Result{})
-		if out, _ := exec.Command("ip", "-o", "addr", "show", "v0").CombinedOutput(); !strings.Contains(string(out), "10.9.8.7/24") {
-			h.Errorf("the address is lost: %s", out)
-		}
-	})
-}
