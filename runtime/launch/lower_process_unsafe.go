@@ -33,14 +33,9 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		}
 		p.openRoot()
 	case plan.CloneChild:
-		args := cloneArgs{flags: o.Flags | unix.CLONE_PARENT}
-		if o.Hide {
-			p.closeBut(3+o.Keep, p.slots[slotSync])
-		}
-		p.do(doClone, noSlot, put(p.mem, args), unsafe.Sizeof(args))
-		if o.Hide {
-			p.openRoot()
-		}
+		p.do(doClone, noSlot, uintptr(o.Flags|unix.CLONE_PARENT))
+	case plan.CloseAll:
+		p.closeBut(3+o.Keep, p.slots[slotSync])
 	case plan.BecomeRoot:
 		p.becomeRoot(o)
 	case plan.NewTimeNamespace:
@@ -124,18 +119,17 @@ func (p *program) lowerProcess(op plan.Op) error {
 	switch o := op.(type) {
 	case plan.NewSession:
 		p.ignore(p.sys(unix.SYS_SETSID), unix.EPERM) // the leader of a process group has one of its own already
-	case plan.ControlTerminal:
-		p.sys(unix.SYS_IOCTL, fd(slotSlave), val(unix.TIOCSCTTY), val(0))
+	case plan.UseTerminal:
 		for n := range 3 {
 			p.sys(unix.SYS_DUP3, fd(slotSlave), val(n), val(0))
 		}
 		p.close(slotSlave)
+	case plan.ControlTerminal:
+		p.sys(unix.SYS_IOCTL, val(0), val(unix.TIOCSCTTY), val(0))
 	case plan.Keyring:
 		p.ignore(p.sys(unix.SYS_KEYCTL, val(unix.KEYCTL_JOIN_SESSION_KEYRING), p.str(o.Name)), unix.ENOSYS, unix.EDQUOT, unix.EPERM)
 	case plan.Scheduler:
-		attr := unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: o.Policy, Flags: o.Flags, Nice: o.Nice, Priority: o.Priority,
-			Runtime: o.Runtime, Deadline: o.Deadline, Period: o.Period}
-		p.sys(unix.SYS_SCHED_SETATTR, val(0), arg{v: put(p.mem, attr)}, val(0))
+		p.sys(unix.SYS_SCHED_SETATTR, val(0), arg{v: put(p.mem, schedAttr(o))}, val(0))
 	case plan.IOPriority:
 		p.sys(unix.SYS_IOPRIO_SET, val(1), val(0), val(o.Class<<13|o.Priority))
 	case plan.Affinity:
@@ -154,7 +148,7 @@ func (p *program) lowerProcess(op plan.Op) error {
 	case plan.NoNewPrivileges:
 		p.sys(unix.SYS_PRCTL, val(unix.PR_SET_NO_NEW_PRIVS), val(1), val(0), val(0), val(0))
 	case plan.Label:
-		p.securityLabel(o)
+		return p.securityLabel(o)
 	case plan.Seccomp:
 		p.seccomp(o)
 	default:
@@ -163,16 +157,33 @@ func (p *program) lowerProcess(op plan.Op) error {
 	return nil
 }
 
+func schedAttr(o plan.Scheduler) unix.SchedAttr {
+	return unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: o.Policy, Flags: o.Flags, Nice: o.Nice, Priority: o.Priority,
+		Runtime: o.Runtime, Deadline: o.Deadline, Period: o.Period}
+}
+
 // securityLabel writes to a procfs that the container has never seen and cannot put a file into (CVE-2019-16884, CVE-2025-52881).
-func (p *program) securityLabel(o plan.Label) {
-	p.sysTo(slotT0, unix.SYS_FSOPEN, p.str("proc"), val(unix.FSOPEN_CLOEXEC))
-	p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_CMD_CREATE), val(0), val(0), val(0))
-	p.sysTo(slotT1, unix.SYS_FSMOUNT, fd(slotT0), val(unix.FSMOUNT_CLOEXEC), val(0))
+func (p *program) securityLabel(o plan.Label) error {
+	from := slotT1
+	if o.HostProc {
+		proc, err := p.res.open("/proc")
+		if err != nil {
+			return fmt.Errorf("%s: %w", o.What(), err)
+		}
+		from = p.slot(proc.Fd())
+		p.do(doType, noSlot, uintptr(from), uintptr(unix.EINVAL), procMagic)
+	} else {
+		p.sysTo(slotT0, unix.SYS_FSOPEN, p.str("proc"), val(unix.FSOPEN_CLOEXEC))
+		p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_CMD_CREATE), val(0), val(0), val(0))
+		p.sysTo(slotT1, unix.SYS_FSMOUNT, fd(slotT0), val(unix.FSMOUNT_CLOEXEC), val(0))
+		p.close(slotT0)
+	}
 	how := put(p.mem, unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV |
 		unix.RESOLVE_NO_MAGICLINKS})
-	p.sysTo(slotT2, unix.SYS_OPENAT2, fd(slotT1), p.str("thread-self/"+o.File), arg{v: how}, val(unix.SizeofOpenHow))
+	p.sysTo(slotT2, unix.SYS_OPENAT2, fd(from), p.str("thread-self/"+o.File), arg{v: how}, val(unix.SizeofOpenHow))
 	p.sys(unix.SYS_WRITE, fd(slotT2), p.str(o.Value), val(len(o.Value)))
-	p.close(slotT0, slotT1, slotT2)
+	p.close(from, slotT2)
+	return nil
 }
 
 // sockFprog is struct sock_fprog.
@@ -199,6 +210,11 @@ func (p *program) lowerUser(op plan.Op) error {
 		p.setUser(o)
 	case plan.Capabilities:
 		p.capabilities(o)
+	case plan.DropAdmin:
+		p.capset(o.Effective, o.Permitted, o.Inheritable)
+	case plan.Rlimit:
+		limit := put(p.mem, [2]uint64{o.Soft, o.Hard})
+		p.sys(unix.SYS_PRLIMIT64, val(0), val(o.Number), arg{v: limit}, val(0))
 	case plan.Home:
 		p.res.home = uintptr(p.mem.alloc(homeMax))
 		p.do(doHome, noSlot, slotRoot, p.res.home, uintptr(o.UID), p.mem.str("etc/passwd"), p.mem.bytes(make([]byte, pathMax)))
@@ -260,18 +276,22 @@ func (p *program) setUser(o plan.SetUser) {
 }
 
 func (p *program) capabilities(o plan.Capabilities) {
-	hdr := put(p.mem, unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})
-	data := put(p.mem, [2]unix.CapUserData{
-		{Effective: uint32(o.Effective), Permitted: uint32(o.Permitted), Inheritable: uint32(o.Inheritable)},
-		{Effective: uint32(o.Effective >> 32), Permitted: uint32(o.Permitted >> 32), Inheritable: uint32(o.Inheritable >> 32)},
-	})
 	p.sys(unix.SYS_PRCTL, val(unix.PR_CAP_AMBIENT), val(unix.PR_CAP_AMBIENT_CLEAR_ALL), val(0), val(0), val(0))
-	p.sys(unix.SYS_CAPSET, arg{v: hdr}, arg{v: data})
+	p.capset(o.Effective, o.Permitted, o.Inheritable)
 	for n := range 64 {
 		if o.Ambient&(1<<n) != 0 {
 			p.sys(unix.SYS_PRCTL, val(unix.PR_CAP_AMBIENT), val(unix.PR_CAP_AMBIENT_RAISE), val(n), val(0), val(0))
 		}
 	}
+}
+
+func (p *program) capset(effective, permitted, inheritable uint64) {
+	hdr := put(p.mem, unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3})
+	data := put(p.mem, [2]unix.CapUserData{
+		{Effective: uint32(effective), Permitted: uint32(permitted), Inheritable: uint32(inheritable)},
+		{Effective: uint32(effective >> 32), Permitted: uint32(permitted >> 32), Inheritable: uint32(inheritable >> 32)},
+	})
+	p.sys(unix.SYS_CAPSET, arg{v: hdr}, arg{v: data})
 }
 
 // chdir enters the working directory by a descriptor that was resolved inside the root without magic links, so that it can be

@@ -221,7 +221,7 @@ func cloneHint(errno syscall.Errno) string {
 	return ""
 }
 
-// Begin does the parent's part that comes before anything else in the child: id maps and the oom score.
+// Begin does the parent's part that comes before anything else in the child: id maps, and what the child may lack the right for.
 func (c *Child) Begin() error {
 	for _, op := range c.plan.Beside {
 		var err error
@@ -232,6 +232,10 @@ func (c *Child) Begin() error {
 			}
 		case plan.OOMScore:
 			err = c.oomScore(o)
+		case plan.RaiseLimit:
+			err = c.raiseLimit(o)
+		case plan.Scheduler:
+			err = c.schedule(o)
 		}
 		if err != nil {
 			return fmt.Errorf("%s: %w", op.What(), err)
@@ -240,24 +244,30 @@ func (c *Child) Begin() error {
 	return nil
 }
 
-// Finish sets the limits that would hinder the child before, and lets it go on to the user's program (or to its wait for start).
+// raiseLimit raises the child's hard limit, which it has from this process, to what the child will lower it to.
+func (c *Child) raiseLimit(o plan.RaiseLimit) error {
+	var now unix.Rlimit
+	err := unix.Prlimit(0, o.Number, nil, &now)
+	if err == nil && o.Hard > now.Max {
+		now.Max = o.Hard
+		err = unix.Prlimit(c.PID, o.Number, &now, nil)
+	}
+	if err == unix.EPERM {
+		return fmt.Errorf("%w (raising a hard limit needs CAP_SYS_RESOURCE)", err)
+	}
+	return err
+}
+
+func (c *Child) schedule(o plan.Scheduler) error {
+	attr := schedAttr(o)
+	return unix.SchedSetAttr(c.PID, &attr, 0)
+}
+
+// Finish lets the child go on to the user's program (or to its wait for start).
 func (c *Child) Finish() error {
 	if c.asked {
 		if err := c.Await(stageReady); err != nil {
 			return err
-		}
-	}
-	for _, op := range c.plan.Beside {
-		o, ok := op.(plan.Rlimit)
-		if !ok {
-			continue
-		}
-		if err := unix.Prlimit(c.PID, o.Number, &unix.Rlimit{Cur: o.Soft, Max: o.Hard}, nil); err != nil {
-			hint := ""
-			if err == unix.EPERM {
-				hint = " (raising a hard limit needs CAP_SYS_RESOURCE)"
-			}
-			return fmt.Errorf("%s: %w%s", op.What(), err, hint)
 		}
 	}
 	return c.Go()

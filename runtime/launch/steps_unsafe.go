@@ -321,7 +321,12 @@ var nullPath = [10]byte{'/', 'd', 'e', 'v', '/', 'n', 'u', 'l', 'l', 0}
 //go:nosplit
 //go:norace
 func cloneChild(m *machine, in *instr) uintptr {
-	pid, _, e := syscall.RawSyscall6(unix.SYS_CLONE3, in.a[0], in.a[1], 0, 0, 0, 0)
+	// clone(2) and not clone3(2), whose flags lie in memory that a seccomp filter cannot see: many refuse it.
+	first, second := in.a[0], uintptr(0)
+	if stackFirst {
+		first, second = second, first
+	}
+	pid, _, e := syscall.RawSyscall6(unix.SYS_CLONE, first, second, 0, 0, 0, 0)
 	if e != 0 || pid == 0 {
 		return uintptr(e)
 	}

@@ -3,11 +3,9 @@ package plan
 import (
 	"fmt"
 	"path"
-	"slices"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/tare-oci/tare/runtime/seccomp"
 	"github.com/tare-oci/tare/runtime/spec"
 )
 
@@ -326,47 +324,6 @@ func (c *compiler) finishRoot() error {
 		c.add(RootPropagation{flags})
 	}
 	return nil
-}
-
-// filter compiles the seccomp section.
-func (c *compiler) filter() (*Seccomp, error) {
-	if c.linux.Seccomp == nil {
-		return nil, nil
-	}
-	f, err := seccomp.Compile(c.linux.Seccomp, c.host.Arch)
-	if err != nil {
-		return nil, fmt.Errorf("linux.seccomp: %w", err)
-	}
-	for _, w := range f.Warnings {
-		c.warn("linux.seccomp: %s", w)
-	}
-	if f.Notify {
-		return nil, fmt.Errorf("linux.seccomp: action SCMP_ACT_NOTIFY is not supported yet")
-	}
-	if len(f.Program) == 0 {
-		return nil, nil
-	}
-	if !mayExec(c.linux.Seccomp) {
-		return nil, fmt.Errorf("linux.seccomp: the default action refuses execve and no rule allows it: no program could be started")
-	}
-	return &Seccomp{Program: f.AppendBytes(nil), Flags: f.Flags, Notify: f.Notify}, nil
-}
-
-// mayExec tells whether a profile lets the child become the user's program at all. After a filter that does not, the child could
-// not even say so.
-func mayExec(s *specs.LinuxSeccomp) bool {
-	lets := func(a specs.LinuxSeccompAction) bool {
-		return a == specs.ActAllow || a == specs.ActLog || a == specs.ActTrace || a == specs.ActNotify
-	}
-	if lets(s.DefaultAction) {
-		return true
-	}
-	for _, rule := range s.Syscalls {
-		if lets(rule.Action) && slices.Contains(rule.Names, "execve") {
-			return true
-		}
-	}
-	return false
 }
 
 func capNumber(name string) (int, bool) { return spec.CapabilityNumber(name) }

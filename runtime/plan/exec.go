@@ -27,19 +27,10 @@ func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
 	if err := c.affinity(in.InitialCPUs); err != nil {
 		return nil, err
 	}
-	var cgroups []Op
 	for i, name := range host.Cgroups {
-		cgroups = append(cgroups, JoinCgroup{Name: name, Index: i})
+		c.add(JoinCgroup{Name: name, Index: i})
 	}
-	if in.Namespaces&(NewPID|NewTime) != 0 {
-		// Only children enter these. Until then nobody in the container sees the process.
-		outer := append(append([]Op{}, c.plan.Child...), cgroups...)
-		c.plan.Child = nil
-		c.plan.Outer = append(outer, JoinProcess{in.Namespaces}, CloneChild{Hide: true, Keep: opts.PassedFDs})
-	} else {
-		c.add(cgroups...)
-		c.add(JoinProcess{in.Namespaces})
-	}
+	c.add(JoinProcess{in.Namespaces})
 	if c.userns {
 		c.add(BecomeRoot{KeepGroups: host.Rootless && !host.IDMapHelpers})
 	}
@@ -49,10 +40,15 @@ func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
 	if err := c.affinity(in.FinalCPUs); err != nil {
 		return nil, err
 	}
-	c.add(NewSession{})
 	p := in.Process
+	// Only children enter a pid namespace. Until then no process of the container sees this one.
+	outer := in.Namespaces&NewPID != 0
 	if in.Hook {
-		c.add(CloseOnExec{3}, Wait{"the state can be read"}, Exec{Path: p.Args[0], Args: p.Args[1:], Env: p.Env})
+		if outer {
+			c.plan.Outer = append(c.plan.Child, CloseAll{}, CloneChild{})
+			c.plan.Child = nil
+		}
+		c.add(NewSession{}, CloseOnExec{3}, Wait{"the state can be read"}, Exec{Path: p.Args[0], Args: p.Args[1:], Env: p.Env})
 		return &c.plan, nil
 	}
 	if p.Terminal {
@@ -60,12 +56,15 @@ func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
 		if p.ConsoleSize != nil {
 			t.Width, t.Height = uint16(p.ConsoleSize.Width), uint16(p.ConsoleSize.Height)
 		}
-		c.add(t, ControlTerminal{})
+		c.add(t, UseTerminal{})
+	}
+	if !outer {
+		c.session(p)
 	}
 	if !opts.NoNewKeyring {
 		c.add(Keyring{"_ses." + host.ID})
 	}
-	if err := c.become(p); err != nil {
+	if err := c.become(p, outer); err != nil {
 		return nil, err
 	}
 	return &c.plan, nil

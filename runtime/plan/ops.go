@@ -79,17 +79,17 @@ func (o JoinProcess) What() string {
 }
 
 // CloneChild is the last step of an intermediate process.
-type CloneChild struct {
-	Flags uint64
-	// Hide closes all descriptors but the passed ones before: the child appears among processes of the container, and
-	// one that may trace could take them (CVE-2016-9962).
-	Hide bool
-	// Keep is the number of descriptors after the standard streams that are passed on.
-	Keep int
-}
+type CloneChild struct{ Flags uint64 }
 
 // What implements Op.
 func (o CloneChild) What() string { return "clone the child with " + FlagNames(o.Flags) }
+
+// CloseAll closes all descriptors but the standard streams, Keep more after them, and the way to the runtime: the child appears among
+// the processes of the container, and one that may trace it could take them (CVE-2016-9962).
+type CloseAll struct{ Keep int }
+
+// What implements Op.
+func (o CloseAll) What() string { return "close the runtime's descriptors" }
 
 // BecomeRoot takes uid and gid 0 of a user namespace that was just entered.
 type BecomeRoot struct{ KeepGroups bool }
@@ -119,7 +119,19 @@ type MapIDs struct {
 // What implements Op.
 func (o MapIDs) What() string { return "write the id mappings of the user namespace" }
 
-// Rlimit sets a resource limit of the child with prlimit(2).
+// RaiseLimit raises a hard limit of the child, where it is lower: that takes CAP_SYS_RESOURCE, which the child may lack.
+type RaiseLimit struct {
+	Type   string
+	Number int
+	Hard   uint64
+}
+
+// What implements Op.
+func (o RaiseLimit) What() string {
+	return fmt.Sprintf("raise the hard limit of %s to %d", o.Type, o.Hard)
+}
+
+// Rlimit sets a resource limit of the process with prlimit(2), within the hard limit that it has.
 type Rlimit struct {
 	Type       string
 	Number     int

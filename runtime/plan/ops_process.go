@@ -13,7 +13,13 @@ type NewSession struct{}
 // What implements Op.
 func (o NewSession) What() string { return "start a session" }
 
-// ControlTerminal makes the open terminal the controlling one and the standard streams.
+// UseTerminal makes the open terminal the standard streams.
+type UseTerminal struct{}
+
+// What implements Op.
+func (o UseTerminal) What() string { return "make the terminal the standard streams" }
+
+// ControlTerminal makes the terminal on the standard streams the controlling one of the new session.
 type ControlTerminal struct{}
 
 // What implements Op.
@@ -77,8 +83,10 @@ func (o NoNewPrivileges) What() string { return "set no_new_privs" }
 // Label writes an attribute of the security module in use to /proc/self/attr.
 type Label struct {
 	Module string // "apparmor" or "selinux"
-	File   string // below /proc/thread-self/attr
+	File   string // below /proc/thread-self
 	Value  string
+	// HostProc writes by the runtime's own /proc: a process that is not in the container's pid namespace yet cannot mount one.
+	HostProc bool
 }
 
 // What implements Op.
@@ -120,6 +128,12 @@ type Capabilities struct{ Effective, Permitted, Inheritable, Ambient uint64 }
 
 // What implements Op.
 func (o Capabilities) What() string { return "set capabilities" }
+
+// DropAdmin gives up CAP_SYS_ADMIN, which was kept for loading the filter: the sets are the process's own then.
+type DropAdmin struct{ Effective, Permitted, Inheritable uint64 }
+
+// What implements Op.
+func (o DropAdmin) What() string { return "give up the capability to load filters" }
 
 // Umask sets the file mode creation mask.
 type Umask struct{ Mask uint32 }

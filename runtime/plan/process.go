@@ -24,14 +24,23 @@ func (c *compiler) process() error {
 	if p.Capabilities == nil {
 		c.warn("process.capabilities is not set: the process gets no capabilities")
 	}
-	c.add(NewSession{}, allCPUs())
+	c.add(allCPUs())
 	if p.Terminal {
-		c.add(ControlTerminal{})
+		c.add(UseTerminal{})
 	}
+	c.session(p)
 	if !c.opts.NoNewKeyring {
 		c.add(Keyring{"_ses." + c.host.ID})
 	}
-	return c.become(p)
+	return c.become(p, false)
+}
+
+// session makes the process the leader of a session, with its terminal.
+func (c *compiler) session(p *specs.Process) {
+	c.add(NewSession{})
+	if p.Terminal {
+		c.add(ControlTerminal{})
+	}
 }
 
 // allCPUs undoes an affinity that the runtime was started with, as runc does: cpusets are what limits containers.
@@ -43,53 +52,62 @@ func allCPUs() Affinity {
 	return Affinity{CPUs: AllCPUs, Mask: mask}
 }
 
-// become turns the child into the process p: the same for the first process and for exec.
-func (c *compiler) become(p *specs.Process) error {
-	if err := c.limits(p); err != nil {
-		return err
-	}
-	filter, err := c.filter()
+// become turns the child into the process p: the same for the first process and for exec. With outer everything but the last steps is
+// done by the intermediate process, so that the process appears among those of the container without a right that is not its own:
+// one of them with CAP_SYS_PTRACE could seize it.
+func (c *compiler) become(p *specs.Process, outer bool) error {
+	load, err := c.filter(p, outer)
 	if err != nil {
 		return err
 	}
-	if err := c.scheduling(p); err != nil {
+	if err := c.scheduling(p, outer); err != nil {
 		return err
 	}
-	cwd := p.Cwd
-	if !path.IsAbs(cwd) {
-		return fmt.Errorf("process.cwd: %q is not absolute", cwd)
+	if !path.IsAbs(p.Cwd) {
+		return fmt.Errorf("process.cwd: %q is not absolute", p.Cwd)
 	}
-	c.labels(p)
+	c.labels(p, outer)
 	env := c.environ(p)
 	if !hasKey(env, "HOME") {
 		c.add(Home{p.User.UID})
 	}
-	// The limits come while the child has still the ids of the runtime, which is what lets the runtime set them.
-	c.add(Wait{ForLimits})
 	if p.NoNewPrivileges {
 		c.add(NoNewPrivileges{})
-	} else if filter != nil {
-		c.add(*filter) // without no_new_privs the kernel asks for CAP_SYS_ADMIN, which goes with the next steps
 	}
-	if err := c.user(p); err != nil {
+	if err := c.user(p, load); err != nil {
 		return err
 	}
 	find, err := findProgram(p.Args, env)
 	if err != nil {
 		return err
 	}
-	c.add(find, CloseOnExec{3 + c.opts.PassedFDs})
+	c.add(find)
+	if outer {
+		c.add(CloseAll{c.opts.PassedFDs})
+		c.add(load.early...)
+		c.plan.Outer = append(c.plan.Child, CloneChild{})
+		c.plan.Child = nil
+		c.session(p)
+	} else {
+		c.add(CloseOnExec{3 + c.opts.PassedFDs})
+	}
+	c.add(Wait{ForLimits})
+	if err := c.limits(p); err != nil {
+		return err
+	}
+	if !outer {
+		c.add(load.early...)
+	}
 	if c.opts.WaitStart {
 		c.add(Tell{StageCreated}, WaitStart{})
 	}
-	if p.NoNewPrivileges && filter != nil {
-		c.add(*filter) // as late as possible, so that a profile needs to allow little more than execve
-	}
+	c.add(load.late...)
 	c.add(Exec{Args: p.Args, Env: env})
 	return nil
 }
 
-// limits: rlimits and the oom score are the parent's to set, because it may have rights that the child has not.
+// limits: the process lowers its limits itself, last of all, because each of them may hinder what comes before. The runtime may have
+// the right to raise hard limits, which the process has not.
 func (c *compiler) limits(p *specs.Process) error {
 	given := c.host.NoFile == [2]uint64{}
 	for _, r := range p.Rlimits {
@@ -98,11 +116,12 @@ func (c *compiler) limits(p *specs.Process) error {
 		if !ok {
 			return fmt.Errorf("process.rlimits: unknown resource %q", r.Type)
 		}
-		c.plan.Beside = append(c.plan.Beside, Rlimit{Type: r.Type, Number: n, Soft: r.Soft, Hard: r.Hard})
+		c.plan.Beside = append(c.plan.Beside, RaiseLimit{Type: r.Type, Number: n, Hard: r.Hard})
+		c.add(Rlimit{Type: r.Type, Number: n, Soft: r.Soft, Hard: r.Hard})
 	}
-	if !given { // Go has raised its own soft limit, which is nobody else's business
+	if !given { // Go has raised its own soft limit, which must not reach the container
 		n, _ := spec.RlimitNumber("RLIMIT_NOFILE")
-		c.plan.Beside = append(c.plan.Beside, Rlimit{Type: "RLIMIT_NOFILE", Number: n, Soft: c.host.NoFile[0], Hard: c.host.NoFile[1]})
+		c.add(Rlimit{Type: "RLIMIT_NOFILE", Number: n, Soft: c.host.NoFile[0], Hard: c.host.NoFile[1]})
 	}
 	if p.OOMScoreAdj != nil {
 		c.plan.Beside = append(c.plan.Beside, OOMScore{*p.OOMScoreAdj})
@@ -110,17 +129,17 @@ func (c *compiler) limits(p *specs.Process) error {
 	return nil
 }
 
-func (c *compiler) labels(p *specs.Process) {
+func (c *compiler) labels(p *specs.Process, outer bool) {
 	if p.SelinuxLabel != "" {
-		c.add(Label{Module: "selinux", File: "attr/exec", Value: p.SelinuxLabel})
+		c.add(Label{Module: "selinux", File: "attr/exec", Value: p.SelinuxLabel, HostProc: outer})
 	}
 	if p.ApparmorProfile != "" {
-		c.add(Label{Module: "apparmor", File: "attr/apparmor/exec", Value: "exec " + p.ApparmorProfile})
+		c.add(Label{Module: "apparmor", File: "attr/apparmor/exec", Value: "exec " + p.ApparmorProfile, HostProc: outer})
 	}
 }
 
 // user sets credentials: the bounding set first, while the right to change it is there; then ids; then the sets.
-func (c *compiler) user(p *specs.Process) error {
+func (c *compiler) user(p *specs.Process, load *loading) error {
 	if err := c.mapped(p); err != nil {
 		return err
 	}
@@ -139,7 +158,9 @@ func (c *compiler) user(p *specs.Process) error {
 		u.SkipGroups = !c.host.IDMapHelpers
 	}
 	c.add(u)
-	c.add(Capabilities{Effective: sets[1], Permitted: sets[2], Inheritable: sets[3], Ambient: sets[4]})
+	caps := Capabilities{Effective: sets[1], Permitted: sets[2], Inheritable: sets[3], Ambient: sets[4]}
+	load.keep(&caps)
+	c.add(caps)
 	c.add(Chdir{Path: path.Clean(p.Cwd)})
 	if p.User.Umask != nil {
 		c.add(Umask{*p.User.Umask})
@@ -194,13 +215,18 @@ func (c *compiler) capabilities(caps *specs.LinuxCapabilities) [5]uint64 {
 }
 
 // scheduling compiles scheduler, ioPriority, memoryPolicy and personality.
-func (c *compiler) scheduling(p *specs.Process) error {
+func (c *compiler) scheduling(p *specs.Process, outer bool) error {
 	if s := p.Scheduler; s != nil {
 		op, err := scheduler(s)
 		if err != nil {
 			return err
 		}
-		c.add(op)
+		// A process with a deadline makes no children, others may lose their policy at birth; the child has no right to set it.
+		if outer && (op.Policy == schedDeadline || op.Flags&schedResetOnFork != 0) {
+			c.plan.Beside = append(c.plan.Beside, op)
+		} else {
+			c.add(op)
+		}
 	}
 	if io := p.IOPriority; io != nil {
 		class := 0
@@ -237,6 +263,12 @@ func (c *compiler) scheduling(p *specs.Process) error {
 	}
 	return nil
 }
+
+// SCHED_DEADLINE and SCHED_FLAG_RESET_ON_FORK of sched.h.
+const (
+	schedDeadline    = 6
+	schedResetOnFork = 1
+)
 
 func scheduler(s *specs.Scheduler) (Scheduler, error) {
 	op := Scheduler{Nice: s.Nice, Priority: uint32(s.Priority), Runtime: s.Runtime, Deadline: s.Deadline, Period: s.Period}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,12 +14,15 @@ import (
 //	probe syscall NR [ARG]…   "ok" or the name of the errno
 //	probe cwd                 what getcwd(2) says
 //	probe swap A B            exchanges two paths over and over (outside, for races)
+//	probe watch FILE           writes the permitted sets of the processes that it sees to the file, until it is killed
 //	probe deaf FILE [ARG]…    ignores and blocks every signal, and executes the file (outside)
 func probe(args []string) int {
 	if len(args) == 0 {
 		return 2
 	}
 	switch args[0] {
+	case "watch":
+		probeWatch(args[1])
 	case "syscall":
 		var a [7]uintptr
 		for i, s := range args[1:] {
@@ -53,4 +57,30 @@ func probe(args []string) int {
 		return 2
 	}
 	return 0
+}
+
+// probeWatch writes the permitted capability sets of all other processes that it sees to a file, a new one as soon as it is seen,
+// until it is killed.
+func probeWatch(file string) {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Fprintln(f, "watching")
+	written := map[string]bool{}
+	for self := strconv.Itoa(os.Getpid()); ; {
+		entries, _ := os.ReadDir("/proc")
+		for _, e := range entries {
+			if name := e.Name(); name == self || name[0] < '1' || name[0] > '9' {
+				continue
+			}
+			status, _ := os.ReadFile("/proc/" + e.Name() + "/status")
+			_, rest, ok := strings.Cut(string(status), "CapPrm:\t")
+			if set, _, _ := strings.Cut(rest, "\n"); ok && !written[set] {
+				written[set] = true
+				fmt.Fprintln(f, set)
+			}
+		}
+	}
 }

@@ -1,0 +1,110 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/runtime/seccomp"
+)
+
+// loading says when the seccomp filter is loaded. After it the child makes no system call that a profile could refuse and runc
+// would not make too.
+//
+//   - With no_new_privs it is the last step before execve(2).
+//   - Without, loading takes CAP_SYS_ADMIN. Where the profile lets all remaining steps of the child happen, it is loaded and the
+//     capability is given up before another process can see the child: before the wait for start, or before it is born in the
+//     container's pid namespace.
+//   - Where it does not, the capability is kept until the filter is loaded, right before execve.
+type loading struct {
+	early, late []Op
+	admin       bool // CAP_SYS_ADMIN is kept until the filter is loaded
+}
+
+// capSysAdmin is CAP_SYS_ADMIN of capability.h.
+const capSysAdmin = 1 << 21
+
+// filter compiles the seccomp section for the process p, which an intermediate process of exec prepares when outer is set.
+func (c *compiler) filter(p *specs.Process, outer bool) (*loading, error) {
+	load := new(loading)
+	if c.linux.Seccomp == nil {
+		return load, nil
+	}
+	f, err := seccomp.Compile(c.linux.Seccomp, c.host.Arch)
+	if err != nil {
+		return nil, fmt.Errorf("linux.seccomp: %w", err)
+	}
+	for _, w := range f.Warnings {
+		c.warn("linux.seccomp: %s", w)
+	}
+	if f.Notify {
+		return nil, fmt.Errorf("linux.seccomp: action SCMP_ACT_NOTIFY is not supported yet")
+	}
+	if len(f.Program) == 0 {
+		return load, nil
+	}
+	if !mayExec(c.linux.Seccomp) {
+		return nil, fmt.Errorf("linux.seccomp: the default action refuses execve and no rule allows it: no program could be started")
+	}
+	op := Seccomp{Program: f.AppendBytes(nil), Flags: f.Flags, Notify: f.Notify}
+	switch {
+	case p.NoNewPrivileges:
+		load.late = []Op{op}
+	case outer && f.Refused(afterBirth...) == "":
+		load.admin, load.early = true, []Op{op}
+	case !outer && c.opts.WaitStart && f.Refused(afterCreate...) == "":
+		load.admin, load.early = true, []Op{op}
+	default:
+		load.admin, load.late = true, []Op{op}
+	}
+	return load, nil
+}
+
+// Calls that the child makes after an early filter: those of an exec's intermediate process and its child, and those of a container
+// that waits for start. launch makes them; TestCallsOfEarlyFilter of test/runtime allows no others.
+var (
+	afterBirth = []seccomp.Call{{Name: "capset"}, {Name: "clone", Args: [6]uint64{cloneParent}}, {Name: "write"}, {Name: "exit_group"}, {Name: "setsid"},
+		{Name: "ioctl", Args: [6]uint64{0, tiocsctty}}, {Name: "read"}, {Name: "prlimit64"}, {Name: "execve"}}
+	afterCreate = []seccomp.Call{{Name: "capset"}, {Name: "write"}, {Name: "close_range"}, {Name: "madvise"}, {Name: "accept4"},
+		{Name: "read"}, {Name: "close"}, {Name: "sendto"}, {Name: "execve"}, {Name: "exit_group"}}
+)
+
+// Arguments of the calls above, of sched.h and ioctls.h.
+const (
+	cloneParent = 0x8000
+	tiocsctty   = 0x540e
+)
+
+// keep adds CAP_SYS_ADMIN to the sets that the process becomes its user with, if the filter needs it and it is not there anyway,
+// and gives it up after the filter.
+func (l *loading) keep(caps *Capabilities) {
+	if !l.admin || caps.Effective&capSysAdmin != 0 {
+		return
+	}
+	drop := DropAdmin{Effective: caps.Effective, Permitted: caps.Permitted, Inheritable: caps.Inheritable}
+	caps.Effective |= capSysAdmin
+	caps.Permitted |= capSysAdmin
+	if len(l.early) > 0 {
+		l.early = append(l.early, drop)
+	} else {
+		l.late = append(l.late, drop)
+	}
+}
+
+// mayExec tells whether a profile lets the child become the user's program at all. After a filter that does not, the child could
+// not even say so.
+func mayExec(s *specs.LinuxSeccomp) bool {
+	lets := func(a specs.LinuxSeccompAction) bool {
+		return a == specs.ActAllow || a == specs.ActLog || a == specs.ActTrace || a == specs.ActNotify
+	}
+	if lets(s.DefaultAction) {
+		return true
+	}
+	for _, rule := range s.Syscalls {
+		if lets(rule.Action) && slices.Contains(rule.Names, "execve") {
+			return true
+		}
+	}
+	return false
+}
