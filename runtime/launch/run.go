@@ -25,6 +25,8 @@ type Resources struct {
 	Listen *os.File
 	// Stdio, when set, replaces the standard streams.
 	Stdio [3]*os.File
+	// Foreground: the terminal is copied to the runtime's own streams.
+	Foreground bool
 	// Fault makes child instruction Fault-1 fail with EIO instead of being run; for tests.
 	Fault int
 

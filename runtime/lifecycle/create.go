@@ -32,7 +32,8 @@ type creation struct {
 	join   []cgroup.JoinFile
 	listen *os.File
 	child  *launch.Child
-	relay  *signals // of a runtime in the foreground
+	relay  *signals         // of a runtime in the foreground
+	std    *console.Streams // of the container's process
 
 	devices *netDevices // nil: linux.netDevices has none
 }
@@ -119,6 +120,11 @@ func (k *creation) steps(ctx context.Context, wait bool) []func() error {
 func (k *creation) clone(wait bool) (err error) {
 	if wait {
 		if k.listen, err = unixsock.Listen(k.c.Path(state.StartSocket)); err != nil {
+			return err
+		}
+	}
+	if k.spec.Process != nil {
+		if k.std, err = k.r.streams(k.spec, k.spec.Process, k.attach); err != nil {
 			return err
 		}
 	}
@@ -302,7 +308,10 @@ func (k *creation) limits() error {
 }
 
 func (k *creation) resources() *launch.Resources {
-	res := &launch.Resources{Listen: k.listen, Fault: k.r.fault}
+	res := &launch.Resources{Listen: k.listen, Fault: k.r.fault, Foreground: k.attach && k.o.ConsoleSocket == ""}
+	if k.std != nil {
+		res.Stdio = k.std.Child
+	}
 	addCgroups(res, k.join)
 	return res
 }
@@ -376,6 +385,9 @@ func (k *creation) close() {
 		k.listen.Close()
 	}
 	k.devices.close()
+	if k.std != nil {
+		k.std.Close()
+	}
 	if k.child != nil {
 		k.child.Close()
 	}

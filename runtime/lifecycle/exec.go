@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/console"
 	"github.com/tare-oci/tare/runtime/launch"
 	"github.com/tare-oci/tare/runtime/plan"
 	"github.com/tare-oci/tare/runtime/spec"
@@ -36,6 +37,10 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 		return 255, err
 	}
 	defer x.in.close()
+	if x.std, err = r.streams(x.in.spec, x.process, !o.Detach); err != nil {
+		return 255, err
+	}
+	defer x.std.Close()
 	child, err := x.start(&o)
 	if err != nil {
 		return 255, err
@@ -45,14 +50,19 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 		return 0, nil
 	}
 	defer child.Close()
-	return accompany(child, x.relay), nil
+	status := accompany(child, x.relay, x.std)
+	x.relay.stop()
+	x.std.Wait()
+	return status, nil
 }
 
 // addition is a process on its way into a container.
 type addition struct {
-	in    *inside
-	plan  *plan.Plan
-	relay *signals // of a runtime in the foreground
+	in      *inside
+	process *specs.Process
+	plan    *plan.Plan
+	relay   *signals         // of a runtime in the foreground
+	std     *console.Streams // of the process
 }
 
 // inside opens a container for processes that join it. The caller calls close.
@@ -132,7 +142,7 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 	if err != nil {
 		return nil, err
 	}
-	x := &addition{in: in}
+	x := &addition{in: in, process: p}
 	if err := in.enter(c, sub); err != nil {
 		in.close()
 		return nil, err
@@ -158,7 +168,8 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 
 // start clones the process and brings it to its program.
 func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
-	res := &launch.Resources{Process: x.in.process, Fault: x.in.r.fault}
+	res := &launch.Resources{Process: x.in.process, Fault: x.in.r.fault, Stdio: x.std.Child,
+		Foreground: !o.Detach && o.ConsoleSocket == ""}
 	addCgroups(res, x.in.join)
 	child, err := launch.Start(x.plan, res)
 	if err != nil {

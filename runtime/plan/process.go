@@ -129,7 +129,7 @@ func (c *compiler) user(p *specs.Process) error {
 		sets = c.capabilities(p.Capabilities)
 	}
 	c.add(BoundingSet{Keep: sets[0], Last: c.host.LastCap})
-	c.add(OwnStdio{UID: p.User.UID, GID: p.User.GID})
+	c.add(OwnStdio{UID: p.User.UID, GID: p.User.GID, Terminal: p.Terminal})
 	c.add(Chdir{Path: path.Clean(p.Cwd), Try: true, Make: true})
 	u := SetUser{UID: p.User.UID, GID: p.User.GID, Groups: p.User.AdditionalGids}
 	if c.host.Rootless {
