@@ -204,6 +204,8 @@ func (p *program) lowerUser(op plan.Op) error {
 		p.do(doHome, noSlot, slotRoot, p.res.home, uintptr(o.UID), p.mem.str("etc/passwd"), p.mem.bytes(make([]byte, pathMax)))
 	case plan.Umask:
 		p.sys(unix.SYS_UMASK, val(o.Mask))
+	case plan.CallerUmask:
+		p.sys(unix.SYS_UMASK, fd(slotUmask))
 	case plan.OwnStdio:
 		terminal := uintptr(0)
 		if o.Terminal {

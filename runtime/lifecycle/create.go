@@ -340,7 +340,8 @@ func (k *creation) createHooks(ctx context.Context) error {
 			return err
 		}
 	}
-	in := inside{r: k.r, spec: k.spec, host: k.host, namespaces: namespaceFlags(k.spec, k.decided), join: k.join, process: k.child.PIDFD}
+	in := inside{r: k.r, spec: k.spec, host: k.host, namespaces: namespaceFlags(k.spec, k.decided), join: k.join, process: k.child.PIDFD,
+		rootfs: k.rootfs()}
 	st.Pid = in.pid(k.child.PID)
 	if err := in.run(ctx, hooks.CreateContainer, k.spec.Hooks, st); err != nil {
 		return err

@@ -71,7 +71,7 @@ func (r *Runtime) inside(c *state.Container, s *specs.Spec) (*inside, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &inside{r: r, spec: s, host: host, namespaces: namespaceFlags(s, c.Facts)}
+	in := &inside{r: r, spec: s, host: host, namespaces: namespaceFlags(s, c.Facts), noNewKeyring: c.NoNewKeyring}
 	fd, err := open(c.Init)
 	if err != nil {
 		return nil, err

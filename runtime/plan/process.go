@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -61,7 +62,7 @@ func (c *compiler) become(p *specs.Process) error {
 	}
 	c.labels(p)
 	env := c.environ(p)
-	if !hasKey(env, "HOME") {
+	if !c.exactEnv && !hasKey(env, "HOME") {
 		c.add(Home{p.User.UID})
 	}
 	// The limits come while the child has still the ids of the runtime, which is what lets the runtime set them.
@@ -74,7 +75,7 @@ func (c *compiler) become(p *specs.Process) error {
 	if err := c.user(p); err != nil {
 		return err
 	}
-	find, err := findProgram(p.Args, env)
+	find, err := c.findProgram(p.Args, env)
 	if err != nil {
 		return err
 	}
@@ -309,9 +310,14 @@ func memoryPolicy(mp *specs.LinuxMemoryPolicy) (MemoryPolicy, error) {
 	return op, nil
 }
 
-// environ is the process's environment with the last of several values for a name, in the order of the first ones.
+// environ is the process's environment with the last of several values for a name, in the order of the first ones. An empty HOME
+// counts as none, as with runc.
 func (c *compiler) environ(p *specs.Process) []string {
-	return dedupe(p.Env)
+	env := dedupe(p.Env)
+	if c.exactEnv {
+		return env
+	}
+	return slices.DeleteFunc(env, func(e string) bool { return e == "HOME=" })
 }
 
 func dedupe(env []string) []string {
@@ -327,6 +333,14 @@ func dedupe(env []string) []string {
 		out = append(out, e)
 	}
 	return out
+}
+
+// findProgram is the file to execute: ExecInput's, or the one that args[0] names.
+func (c *compiler) findProgram(args, env []string) (FindProgram, error) {
+	if c.program != "" {
+		return FindProgram{Arg: c.program, Paths: []string{c.program}}, nil
+	}
+	return findProgram(args, env)
 }
 
 // findProgram lists the files to try for args[0]: execvp(3)'s rule over the container's own PATH.

@@ -23,3 +23,12 @@ func Pipe() (r, w *os.File, err error) {
 	}
 	return os.NewFile(uintptr(p[0]), "pipe"), os.NewFile(uintptr(p[1]), "pipe"), nil
 }
+
+// CloseOnExec marks every descriptor from first on, so that no program that this process starts from now on gets what its own caller
+// had open.
+func CloseOnExec(first int) error {
+	if err := unix.CloseRange(uint(first), 1<<31-1, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("mark descriptors for closing: %w", err)
+	}
+	return nil
+}
