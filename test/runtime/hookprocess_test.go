@@ -32,7 +32,7 @@ func TestHookProcess(t *testing.T) {
 	all, _, _ = strings.Cut(all, "\n")
 	row(t, "HK5 HK6 startContainer is the container's process", func(h *H) {
 		b, dir := hookContainer(h)
-		b.Edit(fmt.Sprintf(`hooks.startContainer=[{"path":"/bin/sh","args":["x","-c",%q]},{"path":"/bin/sh","args":["x","-c",%q],"env":["E=2","PATH=/bin"]}]`,
+		b.Edit(fmt.Sprintf(`hooks.startContainer=[{"path":"/bin/sh","args":["sh","-c",%q]},{"path":"/bin/sh","args":["sh","-c",%q],"env":["E=2","PATH=/bin"]}]`,
 			hookProcess+"/log/1", hookProcess+"/log/2"))
 		h.Write(b)
 		if r := h.Do(Cmd{Args: []string{"create", "-b", b.Dir, b.ID}, Umask: "027"}); r.Code != 0 {
@@ -50,7 +50,7 @@ func TestHookProcess(t *testing.T) {
 	})
 	row(t, "HK5 createContainer runs in the root file system", func(h *H) {
 		b, dir := hookContainer(h)
-		b.Edit(fmt.Sprintf(`hooks.createContainer=[{"path":"/bin/sh","args":["x","-c",%q],"env":["E=2","PATH=/bin:/usr/bin"]},{"path":"/bin/sh","args":["x","-c","echo x >made-by-hook"]}]`, hookProcess+dir+"/1"))
+		b.Edit(fmt.Sprintf(`hooks.createContainer=[{"path":"/bin/sh","args":["sh","-c",%q],"env":["E=2","PATH=/bin:/usr/bin"]},{"path":"/bin/sh","args":["sh","-c","echo x >made-by-hook"]}]`, hookProcess+dir+"/1"))
 		h.Write(b)
 		if r := h.Do(Cmd{Args: []string{"create", "-b", b.Dir, b.ID}, Umask: "027"}); r.Code != 0 {
 			h.Fatalf("create: %s", r.Stderr)
