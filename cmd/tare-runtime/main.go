@@ -156,6 +156,7 @@ func (e *env) prepare() error {
 	}
 	e.runtime = lifecycle.New(root, func(text string) { e.log.print("warning", text) })
 	if g.debug {
+		e.runtime.Verbose = true
 		e.runtime.Debug = func(text string) { e.log.print("debug", text) }
 	}
 	e.runtime.Rootless, err = lifecycle.ParseRootless(g.rootless)

@@ -171,8 +171,12 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 	res := &launch.Resources{Process: x.in.process, Fault: x.in.r.fault, Stdio: x.std.Child,
 		Foreground: !o.Detach && o.ConsoleSocket == ""}
 	addCgroups(res, x.in.join)
-	child, err := launch.Start(x.plan, res)
-	if err != nil {
+	var child *launch.Child
+	clone := func() (err error) {
+		child, err = launch.Start(x.plan, res)
+		return err
+	}
+	if err := x.in.r.timed(step{"clone the process", clone}); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -180,28 +184,19 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 			child.Abort()
 		}
 	}()
-	steps := []func() error{
-		child.Begin,
-		child.Finish,
-		func() error {
+	return child, x.in.r.take([]step{
+		{"write its oom score", child.Begin},
+		{"set rlimits", child.Finish},
+		{"await the process", func() error {
 			if !o.Detach {
 				x.relay = catchSignals()
 			}
 			return child.Await(0)
-		},
-		func() error { return sendTerminal(o.ConsoleSocket, child) },
-		func() error { return sendPidfd(o.PidfdSocket, child) },
-		func() error { return writePidFile(o.PidFile, child.PID) },
-	}
-	for i, step := range steps {
-		if x.in.r.parentFault == i+1 {
-			return nil, errFault
-		}
-		if err := step(); err != nil {
-			return nil, err
-		}
-	}
-	return child, nil
+		}},
+		{"send the terminal", func() error { return sendTerminal(o.ConsoleSocket, child) }},
+		{"send the pidfd", func() error { return sendPidfd(o.PidfdSocket, child) }},
+		{"write the pid file", func() error { return writePidFile(o.PidFile, child.PID) }},
+	})
 }
 
 // execProcess is the process to run: the file's, confined as the container where the file is silent, or the container's own with

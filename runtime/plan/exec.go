@@ -25,7 +25,7 @@ type ExecInput struct {
 
 // CompileExec returns the plan for a further process of a running container.
 func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
-	c := &compiler{spec: in.Spec, linux: in.Spec.Linux, host: host, opts: opts, joined: map[string]string{}, program: in.Program,
+	c := &compiler{spec: in.Spec, linux: in.Spec.Linux, host: host, opts: opts, joined: map[string]string{}, exec: true, program: in.Program,
 		exactEnv: in.ExactEnv}
 	if c.linux == nil {
 		c.linux = &specs.Linux{}

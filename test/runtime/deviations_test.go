@@ -58,6 +58,8 @@ var knownPeerDeviations = deviations(
 	does("runc", "TestHookProcess/HK7_error_of_startContainer", "does not name the kind (before 1.2)"),
 	does("runc", "TestHookProcess/HK7_error_of_poststart", "does not name the kind (before 1.2)"),
 	does("runc", "TestHookProcess/HK7_error_of_poststop", "does not name the kind (before 1.2)"),
+	does("runc", "TestSmall/CLI_list_of_a_root_that_is_not_there", "an empty list, and the directory is made (before 1.2)"),
+	does("runc", "TestSmall/CLI_debug_tells_steps_and_times", "tells other things"),
 	does("runc", "TestKillDelete/kill_of_what_is_left_of_a_container_without_a_pid_namespace", "not killed (before 1.2)"),
 	skip("runc", "TestTerminal/P2_a_newline_of_a_foreground_terminal_stays_one", "sets the terminal while the program runs already"),
 	skip("runc", "TestForegroundStreams/P15_a_user_in_a_user_namespace_can_open_the_streams", "a pipe each: the order is left to chance"),
