@@ -107,7 +107,7 @@ func helpCommand(w io.Writer, log *logger, args []string, global *flags.Set) int
 	}
 	c := find(args[0])
 	if c == nil {
-		return log.usage(nil, global, fmt.Errorf("unknown command %q", args[0]))
+		return log.noCommand(args[0])
 	}
 	set := &flags.Set{}
 	if c.define != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -19,6 +20,11 @@ func listCommand(s *flags.Set) action {
 	return func(e *env) (int, error) {
 		if format != "table" && format != "json" {
 			return 0, errFormat
+		}
+		if e.globals.root != "" { // the default may not be there yet; one that somebody names is a typing error
+			if _, err := os.ReadDir(e.globals.root); err != nil {
+				return 0, err
+			}
 		}
 		list, err := e.runtime.List()
 		if err != nil {

@@ -87,12 +87,20 @@ func (l *logger) fail(c *command, status int, err error) int {
 	return status
 }
 
-// usage reports a command line that is wrong, for c or for the program for nil, and returns the exit status.
-func (l *logger) usage(c *command, set *flags.Set, err error) int {
-	fmt.Fprintf(l.stderr, "Incorrect Usage.\n%v\n\nUSAGE:\n   %s\n\nOPTIONS:\n", err, c.synopsis())
-	set.Usage(l.stderr)
-	if l.file != nil {
-		l.write(l.file, "error", err.Error())
-	}
+// wrongUsage reports a command line that is wrong, for c or for the program for nil, and returns the exit status: the help goes to
+// standard output, the reason is an error like any other.
+func (l *logger) wrongUsage(stdout io.Writer, c *command, set, global *flags.Set, err error) int {
+	fmt.Fprint(stdout, "Incorrect Usage.\n\n")
+	help(stdout, c, set, global)
+	l.print("error", err.Error())
 	return 1
+}
+
+// unknownCommand is the exit status for a command that does not exist.
+const unknownCommand = 3
+
+// noCommand reports that there is no command called name.
+func (l *logger) noCommand(name string) int {
+	l.print("error", fmt.Sprintf("No help topic for '%s'", name))
+	return unknownCommand
 }

@@ -84,7 +84,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	g.define(&global)
 	args, err := global.Parse(args)
 	if err != nil {
-		return log.usage(nil, &global, err)
+		return log.wrongUsage(stdout, nil, nil, &global, err)
 	}
 	var c *command
 	set := &flags.Set{}
@@ -92,7 +92,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	if len(args) > 0 {
 		name := args[0]
 		if c = find(name); c == nil {
-			return log.usage(nil, &global, fmt.Errorf("unknown command %q", name))
+			return log.noCommand(name)
 		}
 		set.Stop = c.stop
 		if c.define != nil {
@@ -101,7 +101,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 		args = args[1:]
 		if !c.raw {
 			if args, err = set.Parse(args, &global); err != nil {
-				return log.usage(c, set, err)
+				return log.wrongUsage(stdout, c, set, &global, err)
 			}
 		}
 	}
@@ -120,7 +120,7 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 		return 1
 	}
 	if err := c.check(args); err != nil {
-		return log.usage(c, set, err)
+		return log.wrongUsage(stdout, c, set, &global, err)
 	}
 	e := &env{Context: context.Background(), args: args, log: log, stdin: stdin, stdout: stdout, globals: g}
 	if err := e.prepare(); err != nil {
@@ -155,9 +155,9 @@ func (e *env) prepare() error {
 		return fmt.Errorf("find state directory: %w", err)
 	}
 	e.runtime = lifecycle.New(root, func(text string) { e.log.print("warning", text) })
-	e.runtime.Debug = func(text string) { e.log.print("debug", text) }
-	if !g.debug {
-		e.runtime.Debug = func(string) {}
+	if g.debug {
+		e.runtime.Verbose = true
+		e.runtime.Debug = func(text string) { e.log.print("debug", text) }
 	}
 	e.runtime.Rootless, err = lifecycle.ParseRootless(g.rootless)
 	return err

@@ -50,10 +50,10 @@ func TestErrors(t *testing.T) {
 		status     int
 	}{
 		{"state none", `level=error msg="container does not exist"`, 1},
-		{"state", "Incorrect Usage.\n\"state\" requires exactly 1 argument(s)\n", 1},
-		{"state a b", "Incorrect Usage.\n\"state\" requires exactly 1 argument(s)\n", 1},
-		{"kill", "\"kill\" requires a minimum of 1 argument(s)\n", 1},
-		{"kill a b c", "\"kill\" requires a maximum of 2 argument(s)\n", 1},
+		{"state", `\"state\" requires exactly 1 argument(s)"`, 1},
+		{"state a b", `\"state\" requires exactly 1 argument(s)"`, 1},
+		{"kill", `\"kill\" requires a minimum of 1 argument(s)"`, 1},
+		{"kill a b c", `\"kill\" requires a maximum of 2 argument(s)"`, 1},
 		{"kill none", "container does not exist", 1},
 		{"kill none FOO", `unknown signal \"FOO\"`, 1},
 		{"delete none", "container does not exist", 1},
@@ -65,18 +65,19 @@ func TestErrors(t *testing.T) {
 		{"ps -f xml none", "invalid format option", 1},
 		{"list -f xml", "invalid format option", 1},
 		{"update --memory 64M none", "container does not exist", 1},
-		{"update --memory 64X none", `invalid value "64X" for flag -memory: invalid size "64X"`, 1},
-		{"update --cpu-share -1 none", `invalid value "-1" for flag -cpu-share: invalid syntax`, 1},
+		{"update --memory 64X none", `invalid value \"64X\" for flag -memory: invalid size \"64X\"`, 1},
+		{"update --cpu-share -1 none", `invalid value \"-1\" for flag -cpu-share: invalid syntax`, 1},
 		{"update --l3-cache-schema x none", "Intel RDT is not supported", 1},
 		{"update -r /none none", "open /none: no such file or directory", 1},
 		{"exec none", "exec failed: process args cannot be empty", 255},
-		{"exec -g x none true", `invalid value "x" for flag -g: not a group number`, 1},
+		{"exec -g x none true", `invalid value \"x\" for flag -g: not a group number`, 1},
 		{"state a/b", `invalid container ID format: \"a/b\"`, 1},
 		{"state ..", `invalid container ID format`, 1},
-		{"--nosuch", "Incorrect Usage.\nflag provided but not defined: -nosuch\n", 1},
-		{"state -nosuch none", "Incorrect Usage.\nflag provided but not defined: -nosuch\n", 1},
-		{"nosuch", "Incorrect Usage.\nunknown command \"nosuch\"\n", 1},
-		{"help nosuch", "unknown command \"nosuch\"\n", 1},
+		{"--nosuch", `level=error msg="flag provided but not defined: -nosuch"`, 1},
+		{"state -nosuch none", `level=error msg="flag provided but not defined: -nosuch"`, 1},
+		{"nosuch", "No help topic for 'nosuch'", 3},
+		{"nosuch -h", "No help topic for 'nosuch'", 3},
+		{"help nosuch", "No help topic for 'nosuch'", 3},
 		{"checkpoint --image-path x none", "checkpoint is not supported", 1},
 		{"restore none", "restore is not supported", 1},
 		{"--systemd-cgroup list", "--systemd-cgroup is not supported", 1},
@@ -86,7 +87,8 @@ func TestErrors(t *testing.T) {
 		{"--log /none/x list", "open log: open /none/x: no such file or directory", 1},
 	} {
 		stdout, stderr, status := tare(t, strings.Fields(c.args)...)
-		if status != c.status || !strings.Contains(stderr, c.want) || c.want == "" && stderr != "" || stdout != "" {
+		shown := strings.HasPrefix(stdout, "Incorrect Usage.\n\nNAME:\n   tare-runtime ") && strings.Contains(stdout, "USAGE:\n")
+		if status != c.status || !strings.Contains(stderr, c.want) || c.want == "" && stderr != "" || stdout != "" && !shown {
 			t.Errorf("%s: status %d, stdout %q, stderr %q; want %d, %q", c.args, status, stdout, stderr, c.status, c.want)
 		}
 	}

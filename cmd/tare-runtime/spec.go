@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/tare-oci/tare/internal/flags"
 	"github.com/tare-oci/tare/runtime/spec"
 )
@@ -17,6 +19,9 @@ func specCommand(s *flags.Set) action {
 	s.Bool(&rootless, "rootless", "for a user who is not root")
 	return func(*env) (int, error) {
 		config := spec.Default()
+		if !unifiedCgroups() { // as runc, whose template people and engines know
+			spec.DropNamespace(config, specs.CgroupNamespace)
+		}
 		if rootless {
 			spec.ToRootless(config, uint32(os.Geteuid()), uint32(os.Getegid()))
 		}
@@ -24,8 +29,14 @@ func specCommand(s *flags.Set) action {
 		if err != nil {
 			return 0, fmt.Errorf("encode config.json: %w", err)
 		}
-		return 0, writeNew(filepath.Join(bundle, spec.ConfigName), append(data, '\n'))
+		return 0, writeNew(filepath.Join(bundle, spec.ConfigName), data)
 	}
+}
+
+// unifiedCgroups tells whether cgroups of version 2 are all that this machine has.
+func unifiedCgroups() bool {
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	return err == nil
 }
 
 // writeNew writes a file that must not exist yet.

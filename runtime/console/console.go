@@ -69,7 +69,7 @@ func Foreground(ctx context.Context, master, stdin, stdout *os.File) error {
 func followSize(master, from *os.File) (stop func(), err error) {
 	changed := make(chan os.Signal, 1) // one is enough: the size is read after the signal
 	signal.Notify(changed, syscall.SIGWINCH)
-	if err := copySize(master, from); err != nil {
+	if err := copyWindow(master, from); err != nil {
 		signal.Stop(changed)
 		return nil, err
 	}
@@ -80,7 +80,7 @@ func followSize(master, from *os.File) (stop func(), err error) {
 		for {
 			select {
 			case <-changed:
-				if copySize(master, from) != nil {
+				if copyWindow(master, from) != nil {
 					return // the terminal is gone: hung up
 				}
 			case <-done:
@@ -95,7 +95,7 @@ func followSize(master, from *os.File) (stop func(), err error) {
 	}, nil
 }
 
-func copySize(to, from *os.File) error {
+func copyWindow(to, from *os.File) error {
 	size, err := pty.GetSize(from)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/sys/descriptor"
 	"github.com/tare-oci/tare/internal/sys/pidfd"
 	"github.com/tare-oci/tare/internal/sys/signals"
 )
@@ -111,8 +112,10 @@ func Timeout(h specs.Hook) time.Duration {
 	return time.Duration(*h.Timeout) * time.Second
 }
 
-// Describe names hook number i of kind k in error sentences.
-func Describe(k Kind, i int, h specs.Hook) string { return fmt.Sprintf("%s hook #%d %s", k, i, h.Path) }
+// Describe names hook number i of kind k in error sentences: callers know "error running createRuntime hook #0:".
+func Describe(k Kind, i int, h specs.Hook) string {
+	return fmt.Sprintf("%s hook #%d: %s", k, i, h.Path)
+}
 
 // linger is how long output is awaited of what a hook left running in the background with its descriptors.
 const linger = 100 * time.Millisecond
@@ -123,10 +126,10 @@ func run(ctx context.Context, k Kind, i int, h specs.Hook, state *specs.State, d
 		return err
 	}
 	if !filepath.IsAbs(h.Path) {
-		return fmt.Errorf("run %s: the path is not absolute", Describe(k, i, h))
+		return fmt.Errorf("error running %s: the path is not absolute", Describe(k, i, h))
 	}
 	if h.Timeout != nil && *h.Timeout <= 0 {
-		return fmt.Errorf("run %s: timeout %d is not positive", Describe(k, i, h), *h.Timeout)
+		return fmt.Errorf("error running %s: timeout %d is not positive", Describe(k, i, h), *h.Timeout)
 	}
 	if limit := Timeout(h); limit > 0 {
 		var cancel context.CancelFunc
@@ -141,9 +144,13 @@ func run(ctx context.Context, k Kind, i int, h specs.Hook, state *specs.State, d
 	cmd.Cancel = func() error { return pidfd.KillGroup(cmd.Process.Pid) }
 	cmd.WaitDelay = linger
 	begin := time.Now()
+	// Whatever was to be passed on has reached the container's process before a hook runs; an engine's lock is not a hook's.
+	if err := descriptor.CloseOnExec(3); err != nil {
+		return fmt.Errorf("error running %s: %w", Describe(k, i, h), err)
+	}
 	restore, err := signals.Default() // a hook is no more nohup'ed than the container
 	if err != nil {
-		return fmt.Errorf("run %s: %w", Describe(k, i, h), err)
+		return fmt.Errorf("error running %s: %w", Describe(k, i, h), err)
 	}
 	err = cmd.Start()
 	restore()
@@ -159,7 +166,7 @@ func run(ctx context.Context, k Kind, i int, h specs.Hook, state *specs.State, d
 	} else {
 		reason = cause(err, dir)
 	}
-	return fmt.Errorf("run %s: %w (%s%v)", Describe(k, i, h), reason, output(&stdout, &stderr), time.Since(begin).Round(time.Millisecond))
+	return fmt.Errorf("error running %s: %w (%s%v)", Describe(k, i, h), reason, output(&stdout, &stderr), time.Since(begin).Round(time.Millisecond))
 }
 
 // cause strips the path that os/exec puts before an error of starting, for the sentence has it already. It tells a missing

@@ -69,13 +69,13 @@ func TestFailures(t *testing.T) {
 		hook specs.Hook
 		want string // regular expression
 	}{
-		{sh("exit 3"), `^run prestart hook #1 /bin/sh: exit status 3 \(\d+m?s\)$`},
-		{sh("echo out; echo oops >&2; exit 3"), `^run prestart hook #1 /bin/sh: exit status 3 \(stderr: oops, \d+m?s\)$`},
+		{sh("exit 3"), `^error running prestart hook #1: /bin/sh: exit status 3 \(\d+m?s\)$`},
+		{sh("echo out; echo oops >&2; exit 3"), `^error running prestart hook #1: /bin/sh: exit status 3 \(stderr: oops, \d+m?s\)$`},
 		{sh("echo out; exit 1"), `exit status 1 \(stdout: out, \d+m?s\)$`},
 		{sh("kill -9 $$"), `signal: killed \(\d+m?s\)$`},
 		{sh("head -c 100000 /dev/zero | tr '\\0' x >&2; echo END >&2; exit 1"), `\(stderr: … x+END, `},
-		{specs.Hook{Path: "/no/such"}, `^run prestart hook #1 /no/such: no such file or directory \(`},
-		{specs.Hook{Path: "/etc/passwd"}, `^run prestart hook #1 /etc/passwd: permission denied \(`},
+		{specs.Hook{Path: "/no/such"}, `^error running prestart hook #1: /no/such: no such file or directory \(`},
+		{specs.Hook{Path: "/etc/passwd"}, `^error running prestart hook #1: /etc/passwd: permission denied \(`},
 		{specs.Hook{Path: "true"}, `not absolute$`},
 		{timeout(sh("true"), 0), `timeout 0 is not positive$`},
 	} {
@@ -163,7 +163,7 @@ func TestNotRead(t *testing.T) {
 
 func TestNoDirectory(t *testing.T) {
 	err := Run(context.Background(), Poststart, &specs.Hooks{Poststart: []specs.Hook{sh("true")}}, state, "/no/dir")
-	if err == nil || !strings.HasPrefix(err.Error(), "run poststart hook #0 /bin/sh: enter directory /no/dir: no such file or directory (") {
+	if err == nil || !strings.HasPrefix(err.Error(), "error running poststart hook #0: /bin/sh: enter directory /no/dir: no such file or directory (") {
 		t.Errorf("Run in a missing directory = %v", err)
 	}
 }

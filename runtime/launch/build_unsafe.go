@@ -25,6 +25,7 @@ const (
 	slotAnswer  // the helper's end
 	slotChild   // pidfd of the child, for its helper
 	slotFound   // number of the program's path
+	slotUmask   // of the runtime's caller
 	slotCwd     // 1 when the working directory was entered
 	slotForeign // 1 when what is on /dev is not the container's own
 	slotT0

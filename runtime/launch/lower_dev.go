@@ -157,6 +157,9 @@ func (p *program) terminal(o plan.Terminal) {
 	if o.Width != 0 || o.Height != 0 {
 		p.sys(unix.SYS_IOCTL, fd(slotMaster), val(unix.TIOCSWINSZ), arg{v: put(p.mem, unix.Winsize{Row: o.Height, Col: o.Width})})
 	}
+	if p.res.Foreground {
+		p.leaveNewlines()
+	}
 	if o.Console {
 		p.console()
 	}

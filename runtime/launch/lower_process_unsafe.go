@@ -220,9 +220,15 @@ func (p *program) lowerUser(op plan.Op) error {
 		p.do(doHome, noSlot, slotRoot, p.res.home, uintptr(o.UID), p.mem.str("etc/passwd"), p.mem.bytes(make([]byte, pathMax)))
 	case plan.Umask:
 		p.sys(unix.SYS_UMASK, val(o.Mask))
+	case plan.CallerUmask:
+		p.sys(unix.SYS_UMASK, fd(slotUmask))
 	case plan.OwnStdio:
+		terminal := uintptr(0)
+		if o.Terminal {
+			terminal = 1
+		}
 		for n := range 3 {
-			p.do(doOwn, noSlot, uintptr(n), uintptr(o.UID))
+			p.do(doOwn, noSlot, uintptr(n), uintptr(o.UID), terminal)
 		}
 	case plan.Chdir:
 		p.chdir(o)
@@ -327,6 +333,15 @@ func (p *program) closeBut(first int, keep uintptr) {
 		p.sys(unix.SYS_CLOSE_RANGE, val(first), val(keep-1), val(0))
 	}
 	p.sys(unix.SYS_CLOSE_RANGE, val(keep+1), val(^uint32(0)), val(0))
+}
+
+// leaveNewlines has the terminal in slotSlave write what the program writes: the terminal of the person, if there is one, makes
+// "\r\n" of a newline, and a pipe or a file gets the program's own bytes. Whoever takes the master by a socket decides for himself.
+func (p *program) leaveNewlines() {
+	termios := put(p.mem, unix.Termios{})
+	p.sys(unix.SYS_IOCTL, fd(slotSlave), val(unix.TCGETS), arg{v: termios})
+	p.do(doClear, noSlot, termios+unsafe.Offsetof(unix.Termios{}.Oflag), unix.ONLCR)
+	p.sys(unix.SYS_IOCTL, fd(slotSlave), val(unix.TCSETS), arg{v: termios})
 }
 
 // waitStart forgets what the child has of its parent's memory and waits for start. A caller that goes away without a word

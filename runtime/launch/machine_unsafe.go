@@ -21,7 +21,7 @@ const (
 	doExec      // a0 vector of paths, a1 argv, a2 envp: the path with the number in slotFound
 	doSend      // a0 slot of the descriptor to send, a1 msghdr, a2 its control buffer, a3 slot of the socket
 	doReceive   // a0 slot of the socket, a1 msghdr, a2 its control buffer, a3 the header's own copy: a descriptor into out
-	doOwn       // a0 descriptor, a1 uid
+	doOwn       // a0 descriptor, a1 uid, a2 1: a terminal of the container's
 	doClone     // a0 flags of clone(2): the caller tells the pid and exits
 	doMask      // the source of the next masked directory into out
 	doType      // a0 slot: fail with a1 when the file system type is not a2
@@ -36,6 +36,7 @@ const (
 	doRelay     // errors go to slot a0 from here on
 	doHome      // a0 root slot, a1 where HOME=… goes, a2 uid, a3 path of passwd, a4 buffer of pathMax bytes
 	doForget    // the memory from a0 to a1, but for the machine's own stack
+	doClear     // the bits a1 of the 32-bit number at a0
 	doDone      // exit without a word
 )
 
@@ -245,6 +246,8 @@ func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
 		errno = home(m, in, slot)
 	case doForget:
 		errno = forget(in)
+	case doClear:
+		*(*uint32)(word(in, 0)) &^= uint32(in.a[1])
 	case doDone:
 		exit(0)
 	}

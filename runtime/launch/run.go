@@ -25,6 +25,8 @@ type Resources struct {
 	Listen *os.File
 	// Stdio, when set, replaces the standard streams.
 	Stdio [3]*os.File
+	// Foreground: the terminal is copied to the runtime's own streams.
+	Foreground bool
 	// Fault makes child instruction Fault-1 fail with EIO instead of being run; for tests.
 	Fault int
 
@@ -156,7 +158,7 @@ func (p *program) build(pl *plan.Plan) (m *machine, err error) {
 	if len(pl.Helper) > 0 {
 		p.close(slotAnswer)
 	}
-	p.sys(unix.SYS_UMASK, val(0)) // modes are exact
+	p.sysTo(slotUmask, unix.SYS_UMASK, val(0)) // modes are exact
 	for n, f := range p.res.Stdio {
 		if f != nil {
 			p.sys(unix.SYS_DUP3, val(f.Fd()), val(n), val(0))

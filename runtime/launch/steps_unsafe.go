@@ -259,8 +259,10 @@ func find(m *machine, in *instr) (uintptr, uintptr) {
 	return 0, worst
 }
 
-// own gives a standard stream to the process's user, so that it can open /dev/stdout. What cannot be owned (a read-only file
-// system, an unmapped owner) is left alone. A /dev/null is shared by all and is not owned, but replaced by the container's own.
+// own gives a standard stream to the process's user, so that it can open /dev/stdout: a pipe or a socket, and the terminal that was
+// made for the container. What cannot be owned (a read-only file system, an unmapped owner) is left alone, and so is what else the
+// caller has as a stream: files, devices and its own terminal stay its own. A /dev/null is shared by all and is not owned, but replaced
+// by the container's own.
 //
 //go:nosplit
 //go:norace
@@ -270,6 +272,10 @@ func own(m *machine, in *instr) uintptr {
 	}
 	if isNull(m) {
 		return reopenNull(m, in.a[0])
+	}
+	kind := m.statx.Mode & unix.S_IFMT
+	if kind != unix.S_IFIFO && kind != unix.S_IFSOCK && (kind != unix.S_IFCHR || in.a[2] == 0) {
+		return 0
 	}
 	if uintptr(m.statx.Uid) == in.a[1] {
 		return 0

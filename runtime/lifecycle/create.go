@@ -32,7 +32,8 @@ type creation struct {
 	join   []cgroup.JoinFile
 	listen *os.File
 	child  *launch.Child
-	relay  *signals // of a runtime in the foreground
+	relay  *signals         // of a runtime in the foreground
+	std    *console.Streams // of the container's process
 
 	devices *netDevices // nil: linux.netDevices has none
 }
@@ -53,7 +54,11 @@ func (k *creation) look(wait bool) (err error) {
 	if err := state.CheckID(k.o.ID); err != nil {
 		return err
 	}
-	if k.prepared, err = k.r.prepare(&k.o, wait, k.attach); err != nil {
+	err = k.r.timed(step{"read the bundle and compile the plan", func() (err error) {
+		k.prepared, err = k.r.prepare(&k.o, wait, k.attach)
+		return err
+	}})
+	if err != nil {
 		return err
 	}
 	if err := k.checkTerminal(); err != nil {
@@ -72,34 +77,26 @@ func (k *creation) make(ctx context.Context, wait bool) (err error) {
 			err = k.undo(ctx, err)
 		}
 	}()
-	for i, step := range k.steps(ctx, wait) {
-		if k.r.parentFault == i+1 {
-			return errFault
-		}
-		if err := step(); err != nil {
-			return err
-		}
-	}
-	return nil
+	return k.r.take(k.steps(ctx, wait))
 }
 
 // errFault is the failure that a test asked for.
 var errFault = errors.New("fault for a test")
 
 // steps are what make does once the state directory exists, in this order. Each may fail; undo knows what was done.
-func (k *creation) steps(ctx context.Context, wait bool) []func() error {
-	return []func() error{
-		k.describe,
-		k.enterCgroup,
-		func() error { return k.clone(wait) },
-		func() error { return k.child.Begin() },
-		func() error { return k.record(wait) },
-		k.moveNetDevices,
-		k.limits,
-		func() error { return k.c.Save() },
-		func() error { return k.createHooks(ctx) },
-		func() error { return k.child.Finish() },
-		func() error {
+func (k *creation) steps(ctx context.Context, wait bool) []step {
+	return []step{
+		{"record the configuration", k.describe},
+		{"make the cgroup", k.enterCgroup},
+		{"clone the container's process", func() error { return k.clone(wait) }},
+		{"write its id mappings and oom score", func() error { return k.child.Begin() }},
+		{"find its start time", func() error { return k.record(wait) }},
+		{"move network devices", k.moveNetDevices},
+		{"set the cgroup's limits", k.limits},
+		{"save the state", func() error { return k.c.Save() }},
+		{"run the hooks of create", func() error { return k.createHooks(ctx) }},
+		{"set rlimits", func() error { return k.child.Finish() }},
+		{"await the process", func() error {
 			if k.attach && k.relay == nil {
 				k.relay = catchSignals()
 			}
@@ -107,11 +104,11 @@ func (k *creation) steps(ctx context.Context, wait bool) []func() error {
 				return k.child.Await(plan.StageCreated)
 			}
 			return k.child.Await(0)
-		},
-		func() error { return sendTerminal(k.o.ConsoleSocket, k.child) },
-		func() error { return sendPidfd(k.o.PidfdSocket, k.child) },
-		func() error { return writePidFile(k.o.PidFile, k.child.PID) },
-		k.publish,
+		}},
+		{"send the terminal", func() error { return sendTerminal(k.o.ConsoleSocket, k.child) }},
+		{"send the pidfd", func() error { return sendPidfd(k.o.PidfdSocket, k.child) }},
+		{"write the pid file", func() error { return writePidFile(k.o.PidFile, k.child.PID) }},
+		{"publish the container", k.publish},
 	}
 }
 
@@ -119,6 +116,11 @@ func (k *creation) steps(ctx context.Context, wait bool) []func() error {
 func (k *creation) clone(wait bool) (err error) {
 	if wait {
 		if k.listen, err = unixsock.Listen(k.c.Path(state.StartSocket)); err != nil {
+			return err
+		}
+	}
+	if k.spec.Process != nil {
+		if k.std, err = k.r.streams(k.spec, k.spec.Process, k.attach); err != nil {
 			return err
 		}
 	}
@@ -302,7 +304,10 @@ func (k *creation) limits() error {
 }
 
 func (k *creation) resources() *launch.Resources {
-	res := &launch.Resources{Listen: k.listen, Fault: k.r.fault}
+	res := &launch.Resources{Listen: k.listen, Fault: k.r.fault, Foreground: k.attach && k.o.ConsoleSocket == ""}
+	if k.std != nil {
+		res.Stdio = k.std.Child
+	}
 	addCgroups(res, k.join)
 	return res
 }
@@ -331,7 +336,8 @@ func (k *creation) createHooks(ctx context.Context) error {
 			return err
 		}
 	}
-	in := inside{r: k.r, spec: k.spec, host: k.host, namespaces: namespaceFlags(k.spec, k.decided), join: k.join, process: k.child.PIDFD}
+	in := inside{r: k.r, spec: k.spec, host: k.host, namespaces: namespaceFlags(k.spec, k.decided), join: k.join, process: k.child.PIDFD,
+		rootfs: k.rootfs()}
 	st.Pid = in.pid(k.child.PID)
 	if err := in.run(ctx, hooks.CreateContainer, k.spec.Hooks, st); err != nil {
 		return err
@@ -376,6 +382,9 @@ func (k *creation) close() {
 		k.listen.Close()
 	}
 	k.devices.close()
+	if k.std != nil {
+		k.std.Close()
+	}
 	if k.child != nil {
 		k.child.Close()
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/console"
 	"github.com/tare-oci/tare/runtime/launch"
 	"github.com/tare-oci/tare/runtime/plan"
 	"github.com/tare-oci/tare/runtime/spec"
@@ -36,6 +37,10 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 		return 255, err
 	}
 	defer x.in.close()
+	if x.std, err = r.streams(x.in.spec, x.process, !o.Detach); err != nil {
+		return 255, err
+	}
+	defer x.std.Close()
 	child, err := x.start(&o)
 	if err != nil {
 		return 255, err
@@ -45,14 +50,19 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 		return 0, nil
 	}
 	defer child.Close()
-	return accompany(child, x.relay), nil
+	status := accompany(child, x.relay, x.std)
+	x.relay.stop()
+	x.std.Wait()
+	return status, nil
 }
 
 // addition is a process on its way into a container.
 type addition struct {
-	in    *inside
-	plan  *plan.Plan
-	relay *signals // of a runtime in the foreground
+	in      *inside
+	process *specs.Process
+	plan    *plan.Plan
+	relay   *signals         // of a runtime in the foreground
+	std     *console.Streams // of the process
 }
 
 // inside opens a container for processes that join it. The caller calls close.
@@ -61,7 +71,7 @@ func (r *Runtime) inside(c *state.Container, s *specs.Spec) (*inside, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &inside{r: r, spec: s, host: host, namespaces: namespaceFlags(s, c.Facts)}
+	in := &inside{r: r, spec: s, host: host, namespaces: namespaceFlags(s, c.Facts), noNewKeyring: c.NoNewKeyring}
 	fd, err := open(c.Init)
 	if err != nil {
 		return nil, err
@@ -132,7 +142,7 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 	if err != nil {
 		return nil, err
 	}
-	x := &addition{in: in}
+	x := &addition{in: in, process: p}
 	if err := in.enter(c, sub); err != nil {
 		in.close()
 		return nil, err
@@ -158,10 +168,15 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 
 // start clones the process and brings it to its program.
 func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
-	res := &launch.Resources{Process: x.in.process, Fault: x.in.r.fault}
+	res := &launch.Resources{Process: x.in.process, Fault: x.in.r.fault, Stdio: x.std.Child,
+		Foreground: !o.Detach && o.ConsoleSocket == ""}
 	addCgroups(res, x.in.join)
-	child, err := launch.Start(x.plan, res)
-	if err != nil {
+	var child *launch.Child
+	clone := func() (err error) {
+		child, err = launch.Start(x.plan, res)
+		return err
+	}
+	if err := x.in.r.timed(step{"clone the process", clone}); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -169,28 +184,19 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 			child.Abort()
 		}
 	}()
-	steps := []func() error{
-		child.Begin,
-		child.Finish,
-		func() error {
+	return child, x.in.r.take([]step{
+		{"write its oom score", child.Begin},
+		{"set rlimits", child.Finish},
+		{"await the process", func() error {
 			if !o.Detach {
 				x.relay = catchSignals()
 			}
 			return child.Await(0)
-		},
-		func() error { return sendTerminal(o.ConsoleSocket, child) },
-		func() error { return sendPidfd(o.PidfdSocket, child) },
-		func() error { return writePidFile(o.PidFile, child.PID) },
-	}
-	for i, step := range steps {
-		if x.in.r.parentFault == i+1 {
-			return nil, errFault
-		}
-		if err := step(); err != nil {
-			return nil, err
-		}
-	}
-	return child, nil
+		}},
+		{"send the terminal", func() error { return sendTerminal(o.ConsoleSocket, child) }},
+		{"send the pidfd", func() error { return sendPidfd(o.PidfdSocket, child) }},
+		{"write the pid file", func() error { return writePidFile(o.PidFile, child.PID) }},
+	})
 }
 
 // execProcess is the process to run: the file's, confined as the container where the file is silent, or the container's own with

@@ -19,8 +19,9 @@ import (
 	"github.com/tare-oci/tare/runtime/plan"
 )
 
-// inside runs hooks in a container's namespaces: createContainer before the pivot, so that its path is the host's, and
-// startContainer after it. They are plans like exec, without the container's user, limits and filter.
+// inside runs hooks in a container's namespaces. They are plans like exec: createContainer before the pivot, so that its path is the
+// host's, as the namespaces' root and without the process's limits and filter; startContainer after it, as the container's process in
+// all but program and arguments.
 type inside struct {
 	r          *Runtime
 	spec       *specs.Spec
@@ -28,6 +29,9 @@ type inside struct {
 	namespaces uint64 // in which the container differs from who created it
 	join       []cgroup.JoinFile
 	process    *os.File // pidfd of the container's first process
+	rootfs     string   // the directory of createContainer hooks, absolute
+
+	noNewKeyring bool // keep the caller's session keyring, as the container does
 }
 
 // pid is the first process's number as the hook sees it.
@@ -61,15 +65,9 @@ func (in *inside) one(ctx context.Context, kind hooks.Kind, i int, hook specs.Ho
 	if err != nil {
 		return err
 	}
-	env := hook.Env
-	if env == nil {
-		env = []string{}
-	}
-	proc := &specs.Process{Args: append([]string{hook.Path}, hooks.Args(hook)...), Env: env, Cwd: "/"}
-	p, err := plan.CompileExec(plan.ExecInput{Spec: in.spec, Process: proc, Namespaces: in.namespaces, Hook: true}, in.host,
-		plan.Options{})
+	p, err := plan.CompileExec(in.hookInput(kind, hook), in.host, plan.Options{NoNewKeyring: in.noNewKeyring})
 	if err != nil {
-		return fmt.Errorf("run %s: %w", name, err)
+		return fmt.Errorf("error running %s: %w", name, err)
 	}
 	stdin, feed, err := os.Pipe()
 	if err != nil {
@@ -89,12 +87,12 @@ func (in *inside) one(ctx context.Context, kind hooks.Kind, i int, hook specs.Ho
 	stdin.Close()
 	out.Close()
 	if err != nil {
-		return fmt.Errorf("run %s: %w", name, err)
+		return fmt.Errorf("error running %s: %w", name, err)
 	}
 	defer child.Abort()
 	for _, step := range []func() error{child.Begin, child.Finish, func() error { return child.Await(0) }} {
 		if err := step(); err != nil {
-			return fmt.Errorf("run %s: %w", name, err)
+			return fmt.Errorf("error running %s: %w", name, err)
 		}
 	}
 	go func() {
@@ -103,9 +101,28 @@ func (in *inside) one(ctx context.Context, kind hooks.Kind, i int, hook specs.Ho
 	}()
 	said, err := waitHook(ctx, child, output, hooks.Timeout(hook))
 	if err != nil {
-		return fmt.Errorf("run %s: %w (%s%v)", name, err, said, time.Since(begin).Round(time.Millisecond))
+		return fmt.Errorf("error running %s: %w (%s%v)", name, err, said, time.Since(begin).Round(time.Millisecond))
 	}
 	return nil
+}
+
+// hookInput describes a hook's process, with the environment that the configuration gives it; without one a createContainer hook has
+// none, and a startContainer hook that of the container's process.
+func (in *inside) hookInput(kind hooks.Kind, hook specs.Hook) plan.ExecInput {
+	input := plan.ExecInput{Spec: in.spec, Namespaces: in.namespaces}
+	if kind == hooks.CreateContainer {
+		input.Hook = true
+		input.Process = &specs.Process{Args: append([]string{hook.Path}, hooks.Args(hook)...), Env: hook.Env, Cwd: in.rootfs}
+		return input
+	}
+	process := *in.spec.Process
+	process.Args, process.Terminal = hooks.Args(hook), false
+	if hook.Env != nil {
+		process.Env = hook.Env
+		input.ExactEnv = true
+	}
+	input.Process, input.Program = &process, hook.Path
+	return input
 }
 
 // waitHook waits for the hook's end and kills its session at the timeout, 0 for none.

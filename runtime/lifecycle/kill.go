@@ -8,9 +8,10 @@ import (
 	"github.com/tare-oci/tare/runtime/state"
 )
 
-// Kill sends sig to the container's init. With all, and for a SIGKILL to a container whose processes would outlive its init
-// because they share a pid namespace, it goes to every process in the container's cgroup. A SIGKILL wakes a paused container:
-// it must die. ErrNotRunning for a stopped container, but not with all, which kills what is left in its cgroup.
+// Kill sends sig, 0 only to look whether it could, to the container's init. With all, and for a SIGKILL to a container whose processes
+// would outlive its init because they share a pid namespace, it goes to every process in the container's cgroup, though the init is
+// dead. A SIGKILL wakes a paused container: it must die. ErrNotRunning for a stopped container of which nothing is left, but not with
+// all.
 func (r *Runtime) Kill(ctx context.Context, id string, sig syscall.Signal, all bool) error {
 	c, err := state.Load(r.Root, id)
 	if err != nil {
@@ -20,10 +21,18 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig syscall.Signal, all b
 	if err != nil {
 		return err
 	}
-	if c.Status() == state.Stopped && !all {
-		return ErrNotRunning
+	everyone := g != nil && (all || sig == syscall.SIGKILL && !c.OwnPidNS)
+	switch s := c.Status(); {
+	case s == state.Stopped && !all:
+		if !everyone || !populated(g) {
+			return ErrNotRunning
+		}
+	case s == state.Created && c.OwnPidNS && endsWaiting(sig):
+		// The kernel keeps from the first process of a pid namespace what it has no handler for: but there is nothing yet that
+		// could have one, and callers stop a container that they have created only.
+		sig = syscall.SIGKILL
 	}
-	if g != nil && (all || sig == syscall.SIGKILL && !c.OwnPidNS) {
+	if everyone {
 		err = g.Kill(sig)
 	} else {
 		err = signal(c.Init, sig)
@@ -35,6 +44,23 @@ func (r *Runtime) Kill(ctx context.Context, id string, sig syscall.Signal, all b
 		return err
 	}
 	return thaw(ctx, g)
+}
+
+// populated tells whether processes are left in a cgroup.
+func populated(g group) bool {
+	procs, err := g.Procs()
+	return err == nil && len(procs) > 0
+}
+
+// endsWaiting tells whether sig ends a container that waits for start: those that end a program without handlers and with which people
+// and engines do so. Others (USR1, ALRM) do nothing, as with runc.
+func endsWaiting(sig syscall.Signal) bool {
+	switch sig {
+	case syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGILL, syscall.SIGTRAP, syscall.SIGABRT, syscall.SIGBUS, syscall.SIGFPE,
+		syscall.SIGSEGV, syscall.SIGTERM, syscall.SIGSYS:
+		return true
+	}
+	return false
 }
 
 // signal sends sig to exactly the process p. ErrNotRunning: it has exited.

@@ -3,10 +3,13 @@ package lifecycle
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	ossignal "os/signal"
 	"syscall"
 	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/internal/sys/reaper"
 	"github.com/tare-oci/tare/runtime/console"
@@ -36,18 +39,19 @@ func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
 	if err := k.c.Unlock(); err != nil { // others may pause it, or change its limits, while it runs
 		return 1, k.undo(ctx, err)
 	}
-	status := accompany(k.child, k.relay)
-	if o.Keep {
-		return status, nil
+	status := accompany(k.child, k.relay, k.std)
+	if !o.Keep {
+		err := k.c.Lock(context.WithoutCancel(ctx))
+		if err == nil {
+			err = r.destroy(context.WithoutCancel(ctx), k.c)
+		}
+		if err != nil && !errors.Is(err, state.ErrNotExist) { // somebody has deleted it by force
+			return status, err
+		}
 	}
-	err := k.c.Lock(context.WithoutCancel(ctx))
-	if errors.Is(err, state.ErrNotExist) {
-		return status, nil // somebody has deleted it by force
-	}
-	if err == nil {
-		err = r.destroy(context.WithoutCancel(ctx), k.c)
-	}
-	return status, err
+	k.relay.stop()
+	k.std.Wait()
+	return status, nil
 }
 
 // run brings the container to the point where its program runs and the poststart hooks have run.
@@ -81,15 +85,24 @@ func (k *creation) run(ctx context.Context) error {
 }
 
 // signals are those that this process hands through.
-type signals struct{ c chan os.Signal }
+type signals struct {
+	c    chan os.Signal
+	more *time.Timer
+}
+
+// stop lets signals end this process again.
+func (s *signals) stop() {
+	s.more.Stop()
+	ossignal.Reset()
+}
 
 // catchSignals is called when the child has been cloned and is busy: the first signal that is caught costs the Go runtime half a
 // millisecond, and each one 10 µs. So it is those first that usually end a program, and the others when the container has
 // shown that it lives longer than that. A runtime that is killed before leaves what delete removes; its child ends by itself.
 func catchSignals() *signals {
-	s := &signals{make(chan os.Signal, 64)}
+	s := &signals{c: make(chan os.Signal, 64)}
 	ossignal.Notify(s.c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	time.AfterFunc(10*time.Millisecond, func() { ossignal.Notify(s.c) })
+	s.more = time.AfterFunc(10*time.Millisecond, func() { ossignal.Notify(s.c) })
 	return s
 }
 
@@ -112,8 +125,48 @@ func (s *signals) forward(child *launch.Child, done <-chan struct{}) {
 	}
 }
 
-// accompany stays with a process in the foreground until it ends and returns its exit status.
-func accompany(child *launch.Child, relay *signals) int {
+// streams prepares the standard streams of a process p in a container. On a terminal of its own it has no others.
+func (r *Runtime) streams(s *specs.Spec, p *specs.Process, attach bool) (*console.Streams, error) {
+	if p.Terminal {
+		return new(console.Streams), nil
+	}
+	if attach {
+		return console.Relay(hostUID(s, p.User.UID))
+	}
+	std, err := console.Detached()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range std.Directories {
+		r.Warn(fmt.Sprintf("standard stream %d is a directory: the process gets /dev/null instead", n))
+	}
+	return std, nil
+}
+
+// hostUID is a user of a container as the host knows it, -1 when that cannot be told from its configuration.
+func hostUID(s *specs.Spec, uid uint32) int {
+	if s.Linux == nil {
+		return int(uid)
+	}
+	own := true
+	for _, ns := range s.Linux.Namespaces {
+		own = own && ns.Type != specs.UserNamespace
+	}
+	if own {
+		return int(uid)
+	}
+	for _, m := range s.Linux.UIDMappings {
+		if uid >= m.ContainerID && uid-m.ContainerID < m.Size {
+			return int(m.HostID + uid - m.ContainerID)
+		}
+	}
+	return -1
+}
+
+// accompany stays with a process in the foreground until it ends and returns its exit status. What it wrote last may still be on
+// its way through std.
+func accompany(child *launch.Child, relay *signals, std *console.Streams) int {
+	std.Start()
 	done := make(chan struct{})
 	go relay.forward(child, done)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -31,12 +32,48 @@ type Runtime struct {
 	Root     string            // the state directory
 	Warn     func(text string) // takes sentences about what went wrong without consequence; not nil
 	Debug    func(text string) // takes sentences about what is done; not nil
+	Verbose  bool              // tell Debug each step and how long it took
 	Rootless Rootless
 
 	group func(json.RawMessage) (group, error) // reads a container's cgroup from its state
 
 	// For tests: 1 + the instruction of the child, and 1 + the step of the parent, that fail.
 	fault, parentFault int
+}
+
+// step is a part of an operation. A test can let it fail.
+type step struct {
+	name string
+	do   func() error
+}
+
+// take does steps in their order until one fails.
+func (r *Runtime) take(steps []step) error {
+	for i, s := range steps {
+		if r.parentFault == i+1 {
+			return errFault
+		}
+		if err := r.timed(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// timed does one step, and tells Debug about it if that is wanted.
+func (r *Runtime) timed(s step) error {
+	if !r.Verbose {
+		return s.do()
+	}
+	begin := time.Now()
+	err := s.do()
+	took := time.Since(begin).Round(time.Microsecond)
+	if err != nil {
+		r.Debug(fmt.Sprintf("%s: failed after %v", s.name, took))
+	} else {
+		r.Debug(fmt.Sprintf("%s: %v", s.name, took))
+	}
+	return err
 }
 
 // group is what the operations need of a container's cgroup; tests have another.

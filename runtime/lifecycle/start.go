@@ -45,13 +45,13 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("%s in the state of %s: %w", spec.ConfigName, id, err)
 	}
-	if err := r.startHooks(ctx, c, sp); err != nil {
+	if err := r.timed(step{"run the hooks of start", func() error { return r.startHooks(ctx, c, sp) }}); err != nil {
 		return r.abandon(ctx, c, err)
 	}
-	if err := release(c, sp); err != nil {
+	if err := r.timed(step{"start the program", func() error { return release(c, sp) }}); err != nil {
 		return err
 	}
-	return r.poststart(ctx, c)
+	return r.timed(step{"run the hooks after start", func() error { return r.poststart(ctx, c) }})
 }
 
 // release lets the waiting init go on to the program.
@@ -79,6 +79,9 @@ func (r *Runtime) startHooks(ctx context.Context, c *state.Container, s *specs.S
 		return err
 	}
 	defer in.close()
+	if err := in.enter(c, nil); err != nil {
+		return err
+	}
 	return in.run(ctx, hooks.StartContainer, c.Hooks, c.OCI(state.Created, in.pid(c.Init.Pid)))
 }
 

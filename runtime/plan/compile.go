@@ -66,6 +66,9 @@ type compiler struct {
 	joined   map[string]string // type → path
 	userns   bool              // new or joined
 	devRO    bool              // protect /dev once it is filled
+	exec     bool              // for a container that exists
+	program  string            // ExecInput.Program
+	exactEnv bool              // ExecInput.ExactEnv
 	mounted  [OnDev + 1]bool   // places on which the configuration mounts something
 	rootRO   bool              // linux.readonlyPaths has the root itself
 }

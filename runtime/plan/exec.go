@@ -10,16 +10,23 @@ type ExecInput struct {
 	Process *specs.Process
 	// Namespaces are the ones in which the container differs from the runtime: CLONE_NEW* flags.
 	Namespaces uint64
-	// Hook marks a program of the createContainer or startContainer hooks: it runs in the namespaces as they are, without the
-	// container's user, limits and filter. Its Process.Args are the file followed by the argument vector.
+	// Hook marks a program of the createContainer hooks: it runs in the namespaces as they are, without the container's user, limits
+	// and filter, in the directory Process.Cwd of the root that the container's process has at the time. Its Process.Args are the
+	// file followed by the argument vector.
 	Hook bool
+	// Program is the file to execute when it is not the one that Process.Args[0] names, as for a startContainer hook, which is the
+	// container's process in everything else.
+	Program string
+	// ExactEnv: nothing is added to Process.Env.
+	ExactEnv bool
 	// InitialCPUs and FinalCPUs are process.execCPUAffinity.
 	InitialCPUs, FinalCPUs string
 }
 
 // CompileExec returns the plan for a further process of a running container.
 func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
-	c := &compiler{spec: in.Spec, linux: in.Spec.Linux, host: host, opts: opts, joined: map[string]string{}}
+	c := &compiler{spec: in.Spec, linux: in.Spec.Linux, host: host, opts: opts, joined: map[string]string{}, exec: true, program: in.Program,
+		exactEnv: in.ExactEnv}
 	if c.linux == nil {
 		c.linux = &specs.Linux{}
 	}
@@ -44,11 +51,16 @@ func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
 	// Only children enter a pid namespace. Until then no process of the container sees this one.
 	outer := in.Namespaces&NewPID != 0
 	if in.Hook {
+		c.add(Chdir{Path: p.Cwd}, CallerUmask{})
 		if outer {
 			c.plan.Outer = append(c.plan.Child, CloseAll{}, CloneChild{})
 			c.plan.Child = nil
 		}
-		c.add(NewSession{}, CloseOnExec{3}, Wait{"the state can be read"}, Exec{Path: p.Args[0], Args: p.Args[1:], Env: p.Env})
+		c.add(NewSession{})
+		if err := c.limits(&specs.Process{}); err != nil {
+			return nil, err
+		}
+		c.add(CloseOnExec{3}, Wait{"the state can be read"}, Exec{Path: p.Args[0], Args: p.Args[1:], Env: p.Env})
 		return &c.plan, nil
 	}
 	if p.Terminal {

@@ -141,8 +141,18 @@ type Umask struct{ Mask uint32 }
 // What implements Op.
 func (o Umask) What() string { return fmt.Sprintf("set umask %04o", o.Mask) }
 
-// OwnStdio gives the standard streams to the process's user.
-type OwnStdio struct{ UID, GID uint32 }
+// CallerUmask gives back the file mode creation mask with which the runtime was started.
+type CallerUmask struct{}
+
+// What implements Op.
+func (o CallerUmask) What() string { return "set the umask of the runtime's caller" }
+
+// OwnStdio gives the standard streams to the process's user: pipes and sockets, and the container's own terminal. What else there
+// is belongs to the runtime's caller and is left alone.
+type OwnStdio struct {
+	UID, GID uint32
+	Terminal bool // the streams are a terminal of the container's
+}
 
 // What implements Op.
 func (o OwnStdio) What() string { return fmt.Sprintf("give the standard streams to %d", o.UID) }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/bits"
 	"path"
+	"slices"
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -68,7 +69,7 @@ func (c *compiler) become(p *specs.Process, outer bool) error {
 	}
 	c.labels(p, outer)
 	env := c.environ(p)
-	if !hasKey(env, "HOME") {
+	if !c.exactEnv && !hasKey(env, "HOME") {
 		c.add(Home{p.User.UID})
 	}
 	if p.NoNewPrivileges {
@@ -77,7 +78,7 @@ func (c *compiler) become(p *specs.Process, outer bool) error {
 	if err := c.user(p, load); err != nil {
 		return err
 	}
-	find, err := findProgram(p.Args, env)
+	find, err := c.findProgram(p.Args, env)
 	if err != nil {
 		return err
 	}
@@ -148,8 +149,8 @@ func (c *compiler) user(p *specs.Process, load *loading) error {
 		sets = c.capabilities(p.Capabilities)
 	}
 	c.add(BoundingSet{Keep: sets[0], Last: c.host.LastCap})
-	c.add(OwnStdio{UID: p.User.UID, GID: p.User.GID})
-	c.add(Chdir{Path: path.Clean(p.Cwd), Try: true, Make: true})
+	c.add(OwnStdio{UID: p.User.UID, GID: p.User.GID, Terminal: p.Terminal})
+	c.add(Chdir{Path: path.Clean(p.Cwd), Try: true, Make: !c.exec}) // an exec makes no directory, as with runc
 	u := SetUser{UID: p.User.UID, GID: p.User.GID, Groups: p.User.AdditionalGids}
 	if c.host.Rootless {
 		if len(u.Groups) > 0 && !c.host.IDMapHelpers {
@@ -341,9 +342,14 @@ func memoryPolicy(mp *specs.LinuxMemoryPolicy) (MemoryPolicy, error) {
 	return op, nil
 }
 
-// environ is the process's environment with the last of several values for a name, in the order of the first ones.
+// environ is the process's environment with the last of several values for a name, in the order of the first ones. An empty HOME
+// counts as none, as with runc.
 func (c *compiler) environ(p *specs.Process) []string {
-	return dedupe(p.Env)
+	env := dedupe(p.Env)
+	if c.exactEnv {
+		return env
+	}
+	return slices.DeleteFunc(env, func(e string) bool { return e == "HOME=" })
 }
 
 func dedupe(env []string) []string {
@@ -359,6 +365,14 @@ func dedupe(env []string) []string {
 		out = append(out, e)
 	}
 	return out
+}
+
+// findProgram is the file to execute: ExecInput's, or the one that args[0] names.
+func (c *compiler) findProgram(args, env []string) (FindProgram, error) {
+	if c.program != "" {
+		return FindProgram{Arg: c.program, Paths: []string{c.program}}, nil
+	}
+	return findProgram(args, env)
 }
 
 // findProgram lists the files to try for args[0]: execvp(3)'s rule over the container's own PATH.

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 
@@ -73,6 +74,11 @@ func DropZeroPids(version string, res *specs.LinuxResources) {
 	if n, err := strconv.Atoi(minor); err == nil && n < 3 {
 		res.Pids = nil
 	}
+}
+
+// DropNamespace removes the namespaces of one type from a configuration.
+func DropNamespace(s *specs.Spec, t specs.LinuxNamespaceType) {
+	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == t })
 }
 
 // ToRootless turns a configuration into one that a user without privileges can run: a user namespace in which root is

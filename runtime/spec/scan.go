@@ -32,6 +32,9 @@ type decoder struct {
 	path  []segment
 	names []string // of the members already read, of all open objects, innermost last
 	err   error
+
+	skipping int // depth of values that are skipped
+	skipped  int // 1 + where the value began that was skipped last
 }
 
 // end checks that nothing follows the value and returns the first error.
@@ -197,7 +200,11 @@ func (d *decoder) object(member func(name string)) {
 		if d.peek() == 'n' {
 			d.literal("null")
 		} else {
+			start := d.pos
 			member(name)
+			if d.skipped == start+1 && d.skipping == 0 {
+				many = d.again(name, start, base, many, member)
+			}
 		}
 		d.path = d.path[:len(d.path)-1]
 		if d.err != nil {
@@ -205,6 +212,20 @@ func (d *decoder) object(member func(name string)) {
 		}
 	}
 	d.names = d.names[:base]
+}
+
+// again reads the value of an unknown property once more if its name is one that is known when case does not count.
+func (d *decoder) again(name string, start, base int, many map[string]struct{}, member func(name string)) map[string]struct{} {
+	known := foldName(name)
+	if known == "" || d.err != nil {
+		return many
+	}
+	many = d.unique(known, base, many)
+	if d.err == nil {
+		d.pos = start
+		member(known)
+	}
+	return many
 }
 
 // unique refuses a name that the object already has: which of the two values counts differs between parsers, so a check
@@ -268,6 +289,17 @@ func dict[T any](d *decoder, dst *map[string]T, elem func(*decoder, *T)) {
 
 // skip reads a value of any type.
 func (d *decoder) skip() {
+	d.peek()
+	start := d.pos
+	d.skipping++
+	d.skipValue()
+	d.skipping--
+	if d.skipping == 0 {
+		d.skipped = start + 1
+	}
+}
+
+func (d *decoder) skipValue() {
 	switch c := d.peek(); {
 	case c == '{':
 		d.object(func(string) { d.skip() })

@@ -10,11 +10,11 @@ import (
 // sigRTMin is the first real-time signal as glibc and musl users know it: the C library keeps the two before it.
 const sigRTMin = 34
 
-// ParseSignal returns the signal for a number from 1, or for a name with or without the prefix SIG in upper or lower
+// ParseSignal returns the signal for a number from 0, which is none, or for a name with or without the prefix SIG in upper or lower
 // case: "15", "TERM", "sigterm", "RTMIN+3", "SIGRTMAX-1". The old names CLD, IOT and POLL are known too.
 func ParseSignal(s string) (syscall.Signal, error) {
 	if n, err := strconv.Atoi(s); err == nil {
-		if n < 1 || n > sigMax {
+		if n < 0 || n > sigMax {
 			return 0, fmt.Errorf("unknown signal %s", quote(s))
 		}
 		return syscall.Signal(n), nil

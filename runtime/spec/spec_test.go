@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -127,8 +129,6 @@ func TestParseBad(t *testing.T) {
 		{process(`"scheduler": {"policy": "SCHED_BATCH", "flags": ["F"]}`), `process.scheduler.flags[0]: unknown flag "F"`},
 		{process(`"scheduler": {"policy": "SCHED_DEADLINE", "runtime": 3, "deadline": 2}`),
 			`process.scheduler.runtime: want 0 < runtime <= deadline <= period with SCHED_DEADLINE, got 3, 2, 0`},
-		{process(`"scheduler": {"policy": "SCHED_DEADLINE", "runtime": 1, "deadline": 2, "nice": 1}`),
-			`process.scheduler.nice: want 0 with SCHED_DEADLINE, got 1`},
 		{process(`"ioPriority": {"class": "IOPRIO_CLASS_NONE"}`), `process.ioPriority.class: unknown class "IOPRIO_CLASS_NONE"`},
 		{process(`"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 8}`), `process.ioPriority.priority: want 0 to 7, got 8`},
 		{process(`"execCPUAffinity": {"initial": "1-"}`), `process.execCPUAffinity.initial: "1-" is not a list of numbers and ranges`},
@@ -230,7 +230,7 @@ func TestParseGood(t *testing.T) {
 		`{"hostname": "h", "domainname": "d"}`,
 		`{"linux": {"namespaces": [{"type": "uts", "path": "/run/ns/uts"}]}, "hostname": "h"}`,
 		process(`"commandLine": 7, "user": {"username": 1}`),
-		process(`"scheduler": {"policy": "SCHED_DEADLINE", "runtime": 1, "deadline": 2, "period": 2}`),
+		process(`"scheduler": {"policy": "SCHED_DEADLINE", "runtime": 1, "deadline": 2, "period": 2, "nice": 19}`),
 		process(`"scheduler": {"policy": "SCHED_RR", "priority": 99, "nice": -20}`),
 		process(`"rlimits": [{"type": "RLIMIT_RTTIME", "soft": 18446744073709551615, "hard": 18446744073709551615}]`),
 		linux(`"namespaces": [{"type": "user", "path": "/proc/1/ns/user"}]`),
@@ -295,6 +295,8 @@ func TestParseText(t *testing.T) {
 		{`{} {}`, `line 1, column 4: want the end of the text, got '{'`},
 		{`{"ociVersion": "1.0.0", "ociVersion": "1.0.0"}`, `ociVersion: duplicate name`},
 		{`{"ociVersion": "1.0.0", "oci\u0056ersion": "1.0.0"}`, `ociVersion: duplicate name`},
+		{`{"ociVersion": "1.0.0", "OCIVersion": "1.0.0"}`, `OCIVersion: duplicate name`},
+		{`{"OCIVersion": "1.0.0", "ociVersion": "1.0.0"}`, `ociVersion: duplicate name`},
 		{`{"unknown": {"x": [{"y": 1, "y": null}]}}`, `unknown.x[0].y: duplicate name`},
 		{fmt.Sprintf("{"+wide+"}", nums...), `annotations.7: duplicate name`},
 		{`{"a": ` + deep + `}`, `a` + strings.Repeat("[0]", 63) + `: nested deeper than 64 levels`},
@@ -501,7 +503,7 @@ func TestParseSignal(t *testing.T) {
 			t.Errorf("%s: %d %v, want %d", s, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "0", "65", "-1", "SIG", "FOO", "SIGSIGTERM", "RTMIN-1", "RTMIN3", "RTMIN+x", "RTMAX+1", "RTMIN+99999999999999999999"} {
+	for _, s := range []string{"", "65", "-1", "SIG", "FOO", "SIGSIGTERM", "RTMIN-1", "RTMIN3", "RTMIN+x", "RTMAX+1", "RTMIN+99999999999999999999"} {
 		if got, err := ParseSignal(s); err == nil {
 			t.Errorf("%q: %d", s, got)
 		}
@@ -521,5 +523,41 @@ func TestSysctlPath(t *testing.T) {
 		if got, err := SysctlPath(name); err == nil {
 			t.Errorf("%q: %s", name, got)
 		}
+	}
+}
+
+func TestNameCase(t *testing.T) {
+	s, _, err := Parse([]byte(`{"OCIVERSION": "1.0.2", "Root": {"Path": "r", "READONLY": true}, "process": {"ARGS": ["a"], "cwd": "/", "noNewPrivileges": true,
+		"User": {"UID": 7}}, "Linux": {"Namespaces": [{"Type": "pid"}], "resources": {"unified": {"Path": "1", "path": "2"}}}, "annotations": {"ARGS": "x", "args": "y"},
+		"unknown": {"Args": 1, "args": 2, "path": 3}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Version != "1.0.2" || s.Root.Path != "r" || !s.Root.Readonly || s.Process.Args[0] != "a" || s.Process.User.UID != 7 ||
+		s.Linux.Namespaces[0].Type != "pid" || s.Linux.Resources.Unified["Path"] != "1" || s.Linux.Resources.Unified["path"] != "2" || s.Annotations["ARGS"] != "x" {
+		t.Errorf("got %+v, %+v, %+v, %+v", s, s.Root, s.Process, s.Linux)
+	}
+}
+
+func TestPropertyNames(t *testing.T) {
+	files, err := filepath.Glob("decode*.go")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	want := map[string]bool{}
+	labels := regexp.MustCompile(`\tcase ("[A-Za-z0-9]+"(?:, "[A-Za-z0-9]+")*):`)
+	for _, f := range files {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range labels.FindAllStringSubmatch(string(data), -1) {
+			for _, name := range strings.Split(m[1], ", ") {
+				want[strings.Trim(name, `"`)] = true
+			}
+		}
+	}
+	if got := slices.Sorted(maps.Keys(want)); !slices.Equal(got, propertyNames[:]) {
+		t.Errorf("propertyNames is\n%q, decode*.go has\n%q", propertyNames, got)
 	}
 }

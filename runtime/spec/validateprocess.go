@@ -131,9 +131,6 @@ func (v *validator) scheduler(at string, s *specs.Scheduler) {
 	if s.Policy != specs.SchedDeadline {
 		return
 	}
-	if s.Nice != 0 {
-		v.bad("%snice: want 0 with SCHED_DEADLINE, got %d", at, s.Nice)
-	}
 	if s.Runtime == 0 || s.Runtime > s.Deadline || s.Period != 0 && s.Deadline > s.Period {
 		v.bad("%sruntime: want 0 < runtime <= deadline <= period with SCHED_DEADLINE, got %d, %d, %d",
 			at, s.Runtime, s.Deadline, s.Period)

@@ -46,7 +46,13 @@ func (v *validator) deviceRules(at string, rules []specs.LinuxDeviceCgroup) {
 			v.bad("%s[%d].type: unknown type %s, want a, b or c", at, i, quote(r.Type))
 		}
 		if strings.Trim(r.Access, "rwm") != "" {
-			v.bad("%s[%d].access: %s is not made of r, w and m", at, i, quote(r.Access))
+			// As runc, whose callers write "rwa".
+			known := strings.Map(onlyAccess, r.Access)
+			if known == "" {
+				v.bad("%s[%d].access: %s is not made of r, w and m", at, i, quote(r.Access))
+			}
+			v.warn("%s[%d].access: %s is taken as %s", at, i, quote(r.Access), quote(known))
+			rules[i].Access = known
 		}
 		// -1 is not in the specification, but engines write it for "any".
 		if r.Major != nil && *r.Major < -1 {
@@ -56,6 +62,14 @@ func (v *validator) deviceRules(at string, rules []specs.LinuxDeviceCgroup) {
 			v.bad("%s[%d].minor: %d is not a device number", at, i, *r.Minor)
 		}
 	}
+}
+
+// onlyAccess drops what is not a kind of access to a device.
+func onlyAccess(r rune) rune {
+	if r == 'r' || r == 'w' || r == 'm' {
+		return r
+	}
+	return -1
 }
 
 func (v *validator) memory(at string, m *specs.LinuxMemory) {

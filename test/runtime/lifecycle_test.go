@@ -238,6 +238,56 @@ func TestKillDelete(t *testing.T) {
 		h.MustRT("delete", b.ID)
 		h.NoLeak("delete")
 	})
+	for sig, want := range map[string]string{"TERM": "stopped", "INT": "stopped", "HUP": "stopped", "QUIT": "stopped", "USR1": "created", "0": "created"} {
+		row(t, "kill of a created container with "+sig, func(h *H) {
+			b := h.Bundle().Args("sleep", "60")
+			h.Create(b)
+			h.Want(h.RT("kill", b.ID, sig), "", 0)
+			if want == "stopped" {
+				h.AwaitStatus(b.ID, want)
+				h.MustRT("delete", b.ID)
+				h.NoLeak("delete")
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+			if s := h.State(b.ID); s.Status != want {
+				h.Errorf("status %s, want %s", s.Status, want)
+			}
+		})
+	}
+	row(t, "kill with 0 as the signal", func(h *H) {
+		b := h.Bundle().Args("sleep", "60")
+		h.Up(b)
+		h.Want(h.RT("kill", b.ID, "0"), "", 0)
+		if s := h.State(b.ID); s.Status != "running" {
+			h.Errorf("status %s", s.Status)
+		}
+		h.MustRT("kill", b.ID, "KILL")
+		h.AwaitStatus(b.ID, "stopped")
+		h.FailRT("container not running", "kill", b.ID, "0")
+	})
+	row(t, "kill of what is left of a container without a pid namespace", func(h *H) {
+		v1(h.T)
+		left := func() (*Bundle, string) {
+			b := h.Bundle().Edit(`linux.namespaces=[{"type":"mount"},{"type":"ipc"},{"type":"uts"},{"type":"network"}]`).Sh("sleep 1000 & exit 0")
+			h.Up(b)
+			h.AwaitStatus(b.ID, "stopped")
+			procs := "/sys/fs/cgroup/pids/" + b.ID + "/cgroup.procs"
+			if content(h, procs) == "" {
+				h.Fatalf("nothing is left to kill")
+			}
+			return b, procs
+		}
+		b, procs := left()
+		h.FailRT("container not running", "kill", b.ID, "TERM")
+		h.Want(h.RT("kill", b.ID, "KILL"), "", 0)
+		h.Await("the processes' end", func() bool { return content(h, procs) == "" })
+		h.FailRT("container not running", "kill", b.ID, "KILL")
+		h.MustRT("delete", b.ID)
+		b, _ = left()
+		h.MustRT("delete", b.ID)
+		h.NoLeak("delete")
+	})
 	row(t, "kill of a stopped container", func(h *H) {
 		b := h.Bundle()
 		h.Up(b)

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tare-oci/tare/test/internal/ocitest"
 )
 
 // screen collects what comes out of a terminal.
@@ -184,6 +186,53 @@ func TestTerminal(t *testing.T) {
 		s.await(h, "/dev/pts/")
 		if r := wait(); r.Code != 4 {
 			h.Errorf("status %d, want 4", r.Code)
+		}
+	})
+	row(t, "P2 a newline of a foreground terminal stays one", func(h *H) {
+		// runc wants one of its streams to be a terminal; the output goes elsewhere.
+		_, sl := pty(h)
+		call := func(args ...string) Result {
+			sh := []string{"-c", `exec "$@" <&3`, "sh", ocitest.RuntimePath(), "--root", h.Root}
+			return h.Do(Cmd{Path: "/bin/sh", NoRoot: true, Args: append(sh, args...), Files: []*os.File{sl}})
+		}
+		const script = `printf 'a\nb\r\nc\n'; exit 3`
+		b := h.Bundle().Edit(terminal).Sh(script)
+		h.Write(b)
+		up := h.Bundle().Args("sleep", "60")
+		h.Up(up)
+		for name, r := range map[string]Result{
+			"run":  call("run", "-b", b.Dir, b.ID),
+			"exec": call("exec", "-t", up.ID, "sh", "-c", script),
+		} {
+			if r.Stdout != "a\nb\r\nc\n" || r.Code != 3 {
+				h.Errorf("%s: status %d, output %q", name, r.Code, r.Stdout)
+			}
+		}
+	})
+	row(t, "P2 a person's terminal shows lines", func(h *H) {
+		m, sl := pty(h)
+		s := newScreen(m)
+		b := h.Bundle().Edit(terminal).Sh("printf 'a\\nb\\n'; stty -a 2>/dev/null | grep -o -e '-*onlcr'")
+		h.Write(b)
+		_, wait := h.Start(Cmd{Args: []string{"run", "-b", b.Dir, b.ID}, Tty: sl})
+		s.await(h, "a\nb\n-onlcr\n")
+		wait()
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.text != "a\r\nb\r\n-onlcr\r\n" {
+			h.Errorf("the terminal shows %q", s.text)
+		}
+	})
+	row(t, "P2 whoever takes the terminal by a socket has it as the kernel made it", func(h *H) {
+		path, term := consoleSocket(h)
+		b := h.Bundle().Edit(terminal).Sh("printf 'a\\nb\\n'; sleep 60")
+		h.Want(h.Run(b, "-d", "--console-socket", path), "", 0)
+		s := newScreen(term())
+		s.await(h, "a\nb\n")
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.text != "a\r\nb\r\n" {
+			h.Errorf("the terminal shows %q", s.text)
 		}
 	})
 	row(t, "P2 the person's terminal is as it was", func(h *H) {

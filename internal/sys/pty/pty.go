@@ -88,7 +88,8 @@ func Get(f *os.File) (*Settings, error) {
 	return &Settings{*t}, nil
 }
 
-// MakeRaw lets all bytes pass the terminal f unchanged, as cfmakeraw(3) does, and returns the settings from before.
+// MakeRaw lets all bytes that are typed pass the terminal f unchanged, as cfmakeraw(3) does, and returns the settings from before.
+// How f shows output, a newline above all, stays.
 func MakeRaw(f *os.File) (*Settings, error) {
 	old, err := Get(f)
 	if err != nil {
@@ -96,7 +97,6 @@ func MakeRaw(f *os.File) (*Settings, error) {
 	}
 	t := old.termios
 	t.Iflag &^= unix.IGNBRK | unix.BRKINT | unix.PARMRK | unix.ISTRIP | unix.INLCR | unix.IGNCR | unix.ICRNL | unix.IXON
-	t.Oflag &^= unix.OPOST
 	t.Lflag &^= unix.ECHO | unix.ECHONL | unix.ICANON | unix.ISIG | unix.IEXTEN
 	t.Cflag = t.Cflag&^(unix.CSIZE|unix.PARENB) | unix.CS8
 	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0

@@ -1,0 +1,164 @@
+package console
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/tare-oci/tare/internal/sys/descriptor"
+)
+
+// Streams are the standard streams of a process in a container, as far as they are not this process's own.
+//
+// A pipe or a socket is handed over: callers make them for the container, and nothing but its other end can be reached through
+// one. A file, a terminal, a device or a directory is the caller's: through /proc/self/fd the container could open a file for
+// writing that was redirected for reading, read what the terminal's other users type, or leave its root by the directory. A
+// foreground command copies between those and pipes, so that the container never has them.
+type Streams struct {
+	// Child is what the process gets for the streams 0, 1 and 2; nil: this process's own one.
+	Child [3]*os.File
+	// Directories are the numbers of the detached streams that were directories, which no program can read.
+	Directories []int
+
+	in      *os.File    // our end of the pipe for standard input; nil: not copied
+	out     [3]*os.File // our ends for output, by number
+	outputs sync.WaitGroup
+}
+
+// Relay looks at this process's streams and makes a pipe for each that a foreground command copies. The pipes belong to the user
+// owner of the host (-1: to this process's), so that the process in the container can open /dev/stdout. The caller calls Close.
+func Relay(owner int) (*Streams, error) {
+	s := new(Streams)
+	var infos [3]fs.FileInfo
+	for n, f := range [3]*os.File{os.Stdin, os.Stdout, os.Stderr} {
+		info, err := f.Stat()
+		if err != nil || handedOver(info) {
+			continue // closed by the caller: nothing to copy
+		}
+		infos[n] = info
+		if n == 2 && infos[1] != nil && os.SameFile(infos[1], info) {
+			s.Child[2] = s.Child[1] // one pipe keeps the order of what is written to both
+			continue
+		}
+		r, w, err := descriptor.Pipe()
+		if err != nil {
+			s.Close()
+			return nil, err
+		}
+		if n == 0 {
+			s.Child[0], s.in = r, w
+		} else {
+			s.Child[n], s.out[n] = w, r
+		}
+		if owner >= 0 {
+			s.Child[n].Chown(owner, -1) // without the right to it the pipe can be used, not opened anew
+		}
+	}
+	return s, nil
+}
+
+// Detached looks at this process's streams for a process that outlives it: they are handed over as they are, except a directory,
+// which is replaced by /dev/null. The caller calls Close.
+func Detached() (*Streams, error) {
+	s := new(Streams)
+	for n, f := range [3]*os.File{os.Stdin, os.Stdout, os.Stderr} {
+		if info, err := f.Stat(); err != nil || !info.IsDir() {
+			continue
+		}
+		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+		if err != nil {
+			s.Close()
+			return nil, err
+		}
+		s.Child[n] = null
+		s.Directories = append(s.Directories, n)
+	}
+	return s, nil
+}
+
+// handedOver tells whether the container gets a stream itself. The null device is replaced by the container's own later.
+func handedOver(info fs.FileInfo) bool {
+	switch info.Mode().Type() {
+	case fs.ModeNamedPipe, fs.ModeSocket:
+		return true
+	case fs.ModeDevice | fs.ModeCharDevice:
+		st, ok := info.Sys().(*syscall.Stat_t)
+		return ok && uint64(st.Rdev) == 1<<8|3
+	}
+	return false
+}
+
+// Start begins to copy, once the process in the container has its ends of the pipes.
+func (s *Streams) Start() {
+	s.closeChild()
+	if s.in != nil {
+		go copyInput(s.in)
+		s.in = nil
+	}
+	for n, to := range [3]*os.File{1: os.Stdout, 2: os.Stderr} {
+		if from := s.out[n]; from != nil {
+			s.outputs.Add(1)
+			go func() {
+				defer s.outputs.Done()
+				copyOutput(to, from)
+			}()
+			s.out[n] = nil
+		}
+	}
+}
+
+// Wait returns when every process that could write to a copied stream has closed it, and all of it was copied.
+func (s *Streams) Wait() { s.outputs.Wait() }
+
+// Close releases what Start has not taken over.
+func (s *Streams) Close() {
+	s.closeChild()
+	for _, f := range append(s.out[:], s.in) {
+		if f != nil {
+			f.Close()
+		}
+	}
+	s.in, s.out = nil, [3]*os.File{}
+}
+
+func (s *Streams) closeChild() {
+	for n, f := range s.Child {
+		if f != nil && (n != 2 || f != s.Child[1]) {
+			f.Close()
+		}
+	}
+	s.Child = [3]*os.File{}
+}
+
+// copySize is what a pipe holds.
+const copySize = 64 << 10
+
+// copyInput copies standard input until its end, which the process sees as the end of the pipe. An input that cannot be read, a
+// directory for example, is at its end.
+func copyInput(to *os.File) {
+	defer to.Close()
+	copyStream(to, os.Stdin)
+}
+
+// copyOutput copies what the process writes. When it cannot be written the process is told by a broken pipe.
+func copyOutput(to, from *os.File) {
+	defer from.Close()
+	copyStream(to, from)
+}
+
+func copyStream(to, from *os.File) {
+	buf := make([]byte, copySize)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil && !errors.Is(err, syscall.EINTR) {
+			return
+		}
+	}
+}
