@@ -33,6 +33,7 @@ const (
 	doIfIn      // a0 slot, a1 mark: jump to target when it is in that mount
 	doIfMounted // a0 slot: jump to target when it is the root of a mount
 	doFail      // with a0
+	doIfAtime   // a0 slot of a mount, a1 MOUNT_ATTR__ATIME value, all bits for relatime: jump to target when it has that
 	doRelay     // errors go to slot a0 from here on
 	doHome      // a0 root slot, a1 where HOME=… goes, a2 uid, a3 path of passwd, a4 buffer of pathMax bytes
 	doForget    // the memory from a0 to a1, but for the machine's own stack
@@ -237,6 +238,8 @@ func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
 		errno = checkType(m, in, slot)
 	case doMark, doUnmark, doNotRoot, doNotIn, doIfIn, doIfMounted:
 		errno, jump = identify(m, in, slot)
+	case doIfAtime:
+		errno, jump = hasAtime(m, in, slot)
 	case doFail:
 		errno = in.a[0]
 	case doRelay:

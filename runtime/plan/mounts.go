@@ -86,6 +86,8 @@ func hasKey(data []string, key string) bool {
 }
 
 func (c *compiler) bind(m *specs.Mount, dest string, o parsedOptions) error {
+	// Podman's own words for its volumes, which Debian's version passes on.
+	o.data = slices.DeleteFunc(o.data, func(word string) bool { return word == "copy" || word == "nocopy" })
 	if len(o.data) > 0 {
 		return fmt.Errorf("mounts: bind on %s: %s: bind mounts cannot have any filesystem-specific options", dest,
 			strings.Join(o.data, ","))
@@ -100,11 +102,8 @@ func (c *compiler) bind(m *specs.Mount, dest string, o parsedOptions) error {
 	if !path.IsAbs(source) {
 		source = path.Join(c.host.Bundle, source)
 	}
-	op := Bind{Source: source, Dest: dest, Recursive: o.rbind, Attr: o.attr, KeepLocked: c.userns, At: placeOf(dest)}
+	op := Bind{Source: source, Dest: dest, Recursive: o.rbind, Attr: o.attr, At: placeOf(dest)}
 	op.NoSymlink = ordinaryDirectory("", op.At)
-	if op.Attr.Set == 0 && op.Attr.Clear == attrReadOnly {
-		op.Attr.Clear = 0 // a plain "rw" asks for nothing: the source decides
-	}
 	var err error
 	if op.Map, err = c.idMap(m, o); err != nil {
 		return err

@@ -153,6 +153,7 @@ func (o Root) What() string { return "open root file system " + o.Path }
 // Attr are attributes of a mount as mount_setattr(2) takes them.
 type Attr struct {
 	Set, Clear       uint64 // of the mount
+	AtimeIf          uint64 // of a bind: the access time field changes only where it has this value; all bits: relatime; 0: whatever it has
 	RecSet, RecClear uint64 // of the mount and all below it
 	Propagation      []uint64
 }
@@ -184,7 +185,6 @@ type Bind struct {
 	Helped       bool // the helper opens Source, as its next step; otherwise the child does
 	Map          int  // 1 + index of the MapNamespace in Plan.Thread whose mappings the mount takes; 0: none
 	MapRecursive bool // what is mounted below the source takes the mappings too
-	KeepLocked   bool // flags that a user namespace may not clear stay
 	NoSymlink    bool
 }
 
