@@ -188,6 +188,12 @@ var joinOrder = []specs.LinuxNamespaceType{specs.UserNamespace, specs.IPCNamespa
 func (c *compiler) enter() error {
 	// The cgroup namespace's root is the cgroup at the moment of unshare: it must come after the child joined its cgroup.
 	cloneFlags := c.newFlags &^ (NewCgroup | NewTime)
+	inside := c.newFlags & NewCgroup
+	if c.newFlags&NewUser != 0 {
+		// The file system of its message queues belongs to the process that makes an IPC namespace: the user namespace's root.
+		inside |= c.newFlags & NewIPC
+		cloneFlags &^= NewIPC
+	}
 	var cgroups []Op
 	for i, name := range c.host.Cgroups {
 		cgroups = append(cgroups, JoinCgroup{Name: name, Index: i})
@@ -220,8 +226,8 @@ func (c *compiler) enter() error {
 		c.add(newTime...)
 		c.add(joins...)
 	}
-	if c.newFlags&NewCgroup != 0 {
-		c.add(Unshare{NewCgroup})
+	if inside != 0 {
+		c.add(Unshare{inside})
 	}
 	return nil
 }
