@@ -45,7 +45,8 @@ func (v *validator) deviceRules(at string, rules []specs.LinuxDeviceCgroup) {
 		default:
 			v.bad("%s[%d].type: unknown type %s, want a, b or c", at, i, quote(r.Type))
 		}
-		if strings.Trim(r.Access, "rwm") != "" {
+		// "a" is not in the specification, but callers of runc write it.
+		if strings.Trim(r.Access, "rwma") != "" {
 			v.bad("%s[%d].access: %s is not made of r, w and m", at, i, quote(r.Access))
 		}
 		// -1 is not in the specification, but engines write it for "any".

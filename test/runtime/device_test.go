@@ -50,6 +50,8 @@ var deviceCases = []Case{
 	{Row: "C5 order", Edit: []string{`linux.resources.devices=[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":1,"minor":11,"access":"rw"}]`}, Sh: "mknod /k c 1 11 && exec 3>/k", Code: 1, Warn: "not permitted"},
 	{Row: "C5 only allow rules are not a black list", Edit: []string{`linux.resources.devices=[{"allow":true,"type":"c","major":1,"minor":11,"access":"r"}]`}, Sh: "mknod /s b 7 0 && head -c1 /s", Code: 1, Warn: "not permitted"},
 	{Row: "C5 only reading", Edit: []string{`linux.resources.devices=[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":11,"access":"w"}]`}, Sh: "mknod /k c 1 11; (exec 3>/k) && echo w; exec 3</k", Code: 1, Out: "", Warn: "not permitted"},
+	{Row: "C5 access rwa denies all", Edit: []string{`linux.resources.devices=[{"allow":true,"access":"rwm"},{"allow":false,"type":"c","major":1,"minor":11,"access":"rwa"}]`}, Sh: "mknod /k c 1 11; exec 3</k", Code: 1, Warn: "not permitted"},
+	{Row: "C5 access rwa allows reading and writing", Edit: []string{`linux.resources.devices=[{"allow":false,"access":"rwm"},{"allow":true,"type":"c","major":1,"minor":11,"access":"rwa"}]`}, Sh: "mknod /k c 1 11 && exec 3>/k && echo opened", Out: "opened"},
 	{Row: "C5 unknown type", Edit: []string{`linux.resources.devices=[{"allow":false,"type":"x","access":"rwm"}]`}, Err: "*"},
 	{Row: "C5 unknown access", Edit: []string{`linux.resources.devices=[{"allow":false,"access":"q"}]`}, Err: "access"},
 }
