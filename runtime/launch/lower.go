@@ -43,6 +43,11 @@ func (p *program) lower(op plan.Op) error {
 		p.terminal(o)
 	case plan.Sysctl:
 		p.sysctl(o)
+	case plan.MakeCwd:
+		made := p.resolve(slotT0, slotRoot, o.Path, resolveDir, 0, 0)
+		p.ignore(made, anyErrno) // entering it tells
+		p.close(slotT0)
+		p.land(made)
 	case plan.StillThere:
 		p.stillThere(o)
 	case plan.Mask:
@@ -99,12 +104,7 @@ func (p *program) mount(o plan.Mount) {
 	if o.Name != "" {
 		p.named[o.Name] = mount
 	}
-	attr, later := o.Attr.Set, uint64(0)
-	if o.TakeMode || o.CopyUp {
-		later = attr & unix.MOUNT_ATTR_RDONLY
-		attr &^= later
-	}
-	made := p.sysTo(mount, unix.SYS_FSMOUNT, fd(slotT0), val(unix.FSMOUNT_CLOEXEC), val(attr))
+	made := p.sysTo(mount, unix.SYS_FSMOUNT, fd(slotT0), val(unix.FSMOUNT_CLOEXEC), val(o.Attr.Set))
 	p.close(slotT0)
 	if o.MayBindSys {
 		over := p.do(doJump, noSlot)
@@ -132,9 +132,6 @@ func (p *program) mount(o plan.Mount) {
 	}
 	if o.CopyUp {
 		p.copyUp(mount)
-	}
-	if later != 0 {
-		p.setattr(mount, 0, unix.MountAttr{Attr_set: later})
 	}
 	p.attributes(mount, o.Attr)
 	p.move(mount, slotT2)

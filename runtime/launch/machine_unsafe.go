@@ -48,6 +48,9 @@ const (
 	resolveLike        // made, a directory or a file like what is in slot a3
 )
 
+// anyErrno stands for every errno.
+const anyErrno = 0xffff
+
 // noSlot is an out that is not kept.
 const noSlot = 0xffff
 
@@ -57,7 +60,7 @@ type instr struct {
 	out    uint16    // slot for the result
 	slots  uint16    // bit i: a[i] is a slot whose value is meant
 	short  uint16    // bit 0: a result other than want is an end of file: the other side is gone
-	skip   [3]uint16 // errno values that are no error
+	skip   [3]uint16 // errno values that are no error; anyErrno first: all of them
 	value  uint16    // for the record of a failure
 	target uint32    // where to go on such an errno, or when a condition holds; 0 is the next instruction
 	want   uint32
@@ -143,7 +146,7 @@ func run(m *machine) {
 			}
 		}
 		if errno != 0 {
-			if errno == uintptr(in.skip[0]) || errno == uintptr(in.skip[1]) || errno == uintptr(in.skip[2]) {
+			if in.skip[0] == anyErrno || errno == uintptr(in.skip[0]) || errno == uintptr(in.skip[1]) || errno == uintptr(in.skip[2]) {
 				if in.target != 0 {
 					next = uintptr(in.target)
 				}

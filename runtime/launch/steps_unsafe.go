@@ -153,7 +153,7 @@ func makeOne(m *machine, parent, start uintptr, file bool) uintptr {
 	name := uintptr(unsafe.Pointer(&m.path)) + start
 	var e syscall.Errno
 	if file {
-		_, _, e = syscall.RawSyscall6(unix.SYS_MKNODAT, parent, name, unix.S_IFREG|0o644, 0, 0, 0)
+		_, _, e = syscall.RawSyscall6(unix.SYS_MKNODAT, parent, name, unix.S_IFREG|0o755, 0, 0, 0)
 	} else {
 		_, _, e = syscall.RawSyscall6(unix.SYS_MKDIRAT, parent, name, 0o755, 0, 0, 0)
 	}

@@ -43,20 +43,18 @@ func (c *compiler) cgroup2Mount(m *specs.Mount, dest string, o parsedOptions) er
 // controllers.
 func (c *compiler) cgroup1Mount(dest string, o parsedOptions) error {
 	top := Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, At: placeOf(dest), Data: []string{"mode=755"}, Attr: o.attr, Name: dest}
-	readOnly := top.Attr.Set&attrReadOnly != 0
-	top.Attr.Set &^= attrReadOnly
+	if top.Attr.Set&attrReadOnly != 0 {
+		c.protectLater(&top)
+	}
 	for _, h := range c.host.CgroupMounts {
 		top.Dirs = append(top.Dirs, h.Name)
 	}
 	c.add(top)
 	for _, h := range c.host.CgroupMounts {
-		c.add(Bind{Source: h.Dir, Dest: path.Join(dest, h.Name), In: dest, Attr: c.cgroupAttr(o.attr)})
+		c.add(Bind{Source: h.Dir, Dest: path.Join(dest, h.Name), In: top.Name, Attr: c.cgroupAttr(o.attr)})
 		for _, link := range h.Links {
-			c.add(Symlink{Target: h.Name, Path: path.Join(dest, link), In: dest})
+			c.add(Symlink{Target: h.Name, Path: path.Join(dest, link), In: top.Name})
 		}
-	}
-	if readOnly {
-		c.add(Protect{Name: dest, Dest: dest, Set: attrReadOnly})
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ type compiler struct {
 	newFlags uint64            // namespaces to create
 	joined   map[string]string // type → path
 	userns   bool              // new or joined
-	devRO    bool              // protect /dev once it is filled
+	protect  []Op              // mounts to make read-only at the end
 	mounted  [OnDev + 1]bool   // places on which the configuration mounts something
 	rootRO   bool              // linux.readonlyPaths has the root itself
 }

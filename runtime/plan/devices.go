@@ -55,9 +55,6 @@ func (c *compiler) devices() error {
 		}
 		c.add(t)
 	}
-	if c.devRO {
-		c.add(Protect{Name: "/dev", Dest: "/dev", Set: attrReadOnly})
-	}
 	return nil
 }
 

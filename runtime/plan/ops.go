@@ -327,6 +327,12 @@ type Sysctl struct{ Key, Path, Value string }
 // What implements Op.
 func (o Sysctl) What() string { return "set sysctl " + o.Key + "=" + o.Value }
 
+// MakeCwd makes the directory in which the process starts, where it is missing.
+type MakeCwd struct{ Path string }
+
+// What implements Op.
+func (o MakeCwd) What() string { return "make working directory " + o.Path }
+
 // Mask hides a path: a file behind /dev/null, a directory behind an empty read-only tmpfs.
 type Mask struct {
 	Path string

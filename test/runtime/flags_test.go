@@ -3,6 +3,7 @@ package runtime
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sort"
 	"strings"
 	"testing"
@@ -187,7 +188,7 @@ var defaultFileCases = []Case{
 		mnt("/dev/random", "none", "f", "bind"), mnt("/dev/tty", "tmpfs", "t", "mode=700"), mnt("/dev/ptmx", "none", "f", "bind"), mnt("/dev/fd", "none", "f", "bind"),
 		mnt("/dev/stdin", "tmpfs", "t"), mnt("/dev/zero", "none", "/dev/full", "bind"), mnt("/dev/core", "none", "f", "bind")},
 		Sh:  "cat /dev/random /dev/ptmx /dev/fd /dev/core; stat -c %a /dev/tty; grep -c ' /dev/stdin ' /proc/mounts; stat -c %t:%T /dev/zero",
-		Out: "mineminemineminemine700\n1\n1:7"},
+		Out: "minemineminemine700\n1\n1:7"},
 	{Row: "D1 a mount of the configuration wins over /dev/null", Setup: withFile("f", "mine"), Edit: []string{mnt("/dev/null", "none", "f", "bind")}, Sh: "cat /dev/null", Out: "mine"},
 	{Row: "D1 a mount of the configuration wins in a user namespace", Setup: func(h *H, b *Bundle) { withFile("f", "mine")(h, b); rootfsOf(100000)(h, b) },
 		Edit: []string{userns, idMaps(100000, 65536), mnt("/dev/random", "none", "f", "bind"), mnt("/dev/tty", "tmpfs", "t", "mode=700"), mnt("/dev/ptmx", "tmpfs", "t")},
@@ -209,6 +210,12 @@ var defaultFileCases = []Case{
 	{Row: "MO remount where nothing is mounted", Edit: []string{mnt("/etc", "tmpfs", "t", "remount", "ro")}, Err: "/etc"},
 	{Row: "MO remount of a bind changes what it names", Setup: withFile("sub/", ""), Edit: []string{mnt("/t", "none", "sub", "bind", "nosuid", "noexec"), mnt("/t", "none", "sub", "remount", "bind", "ro", "exec")},
 		Sh: mountOpts("/t"), Out: "~^ro,nosuid,relatime$"},
+	{Row: "M1 a mount point inside of a read-only file system", Edit: []string{mnt("/a", "tmpfs", "t", "ro"), mnt("/a/b/c", "tmpfs", "t"), mnt("/sys/fs/cgroup/x", "tmpfs", "t")},
+		Sh: "touch /a/x 2>/dev/null || echo ro; touch /a/b/c/x && echo rw; touch /sys/fs/cgroup/x/y && echo rw; touch /sys/fs/cgroup/y 2>/dev/null || echo ro", Out: "ro\nrw\nrw\nro"},
+	{Row: "HK6 a hook writes into a read-only file system", Edit: []string{mnt("/a", "tmpfs", "t", "ro"), `hooks.createContainer=[{"path":"/bin/sh","args":["sh","-c","/usr/bin/touch rootfs/a/hook ./a/hook 2>/dev/null; true"]}]`},
+		Sh: "touch /a/x 2>/dev/null || echo ro; ls /a", Out: "ro\nhook"},
+	{Row: "P6 a missing working directory and a read-only root", Edit: []string{`root.readonly=true`, `process.cwd="/n1/../n2//n3/"`, `process.user={"uid":1000,"gid":1000}`}, Sh: "pwd; stat -c %a:%u /n2/n3", Out: "/n2/n3\n755:0"},
+	{Row: "P6 a working directory that cannot be made", Edit: []string{`process.cwd="/etc/f/x"`}, Setup: withFile("rootfs/etc/f", ""), Err: "/etc/f/x"},
 	{Row: "MA1 the same path twice", Edit: []string{`linux.maskedPaths=["/proc/keys","/proc/keys","/proc//keys","/proc/./acpi","/proc/acpi","/etc","/etc/"]`},
 		Sh: "grep -c ' /proc/keys ' /proc/self/mountinfo; grep -c ' /etc ' /proc/self/mountinfo", Out: "1\n1"},
 	{Row: "MA2 the same path twice", Edit: []string{`linux.readonlyPaths=["/proc/sys","/proc/sys/","/proc/sys","/etc","/etc"]`},
@@ -220,3 +227,52 @@ var defaultFileCases = []Case{
 }
 
 func TestDefaultFiles(t *testing.T) { runCases(t, defaultFileCases) }
+
+// everyOption are the options of the specification's table and what mountinfo then has; "" is nothing of its own.
+var everyOption = map[string]string{
+	"async": "", "atime": "", "defaults": "", "dev": "", "diratime": "", "dirsync": "", "exec": "", "iversion": "", "lazytime": "", "loud": "", "mand": "",
+	"noatime": "noatime", "nodev": "nodev", "nodiratime": "nodiratime", "noexec": "noexec", "noiversion": "", "nolazytime": "", "nomand": "", "norelatime": "atime=strictatime",
+	"nostrictatime": "atime=relatime", "nosuid": "nosuid", "nosymfollow": "nosymfollow", "private": "", "ratime": "atime=relatime", "rdev": "", "rdiratime": "", "relatime": "atime=relatime",
+	"rexec": "", "rnoatime": "atime=noatime", "rnodev": "nodev", "rnodiratime": "nodiratime", "rnoexec": "noexec", "rnorelatime": "atime=strictatime", "rnostrictatime": "atime=relatime",
+	"rnosuid": "nosuid", "rnosymfollow": "nosymfollow", "ro": "ro", "rprivate": "", "rrelatime": "atime=relatime", "rro": "ro", "rrw": "", "rshared": "", "rslave": "",
+	"rstrictatime": "atime=strictatime", "rsuid": "", "rsymfollow": "", "runbindable": "", "rw": "", "shared": "", "silent": "", "slave": "", "strictatime": "atime=strictatime",
+	"suid": "", "symfollow": "", "sync": "", "unbindable": "", "tmpcopyup": "",
+}
+
+// TestEveryOption: each option is taken on a file system and on a bind, one container for all.
+func TestEveryOption(t *testing.T) {
+	for _, kind := range []string{"a file system", "a bind"} {
+		row(t, "F5 every option on "+kind, func(h *H) {
+			src := h.TempDir()
+			if err := unix.Mount("t", src, "tmpfs", 0, ""); err != nil {
+				h.Fatalf("%v", err)
+			}
+			h.Cleanup(func() { unix.Unmount(src, unix.MNT_DETACH) })
+			b := h.Bundle().Sh(`awk '$5 ~ "^/o/" {print $5, $6}' /proc/self/mountinfo`)
+			for o := range everyOption {
+				if kind == "a file system" {
+					b.Edit(mnt("/o/"+o, "tmpfs", "t", o))
+				} else if o != "tmpcopyup" {
+					b.Edit(mnt("/o/"+o, "none", src, "rbind", o))
+				}
+			}
+			r := h.Run(b)
+			if r.Code != 0 {
+				h.Fatalf("status %d: %s", r.Code, r.Stderr)
+			}
+			seen := 0
+			for _, l := range strings.Split(strings.TrimSpace(r.Stdout), "\n") {
+				f := strings.Fields(l)
+				o := strings.TrimPrefix(f[0], "/o/")
+				words := strings.Fields(flagWords(f[1]))
+				seen++
+				if want := everyOption[o]; want != "" && !slices.Contains(words, want) && !slices.Contains(words, "atime="+want) {
+					h.Errorf("option %s: %s", o, f[1])
+				}
+			}
+			if seen < len(everyOption)-1 {
+				h.Errorf("%d mounts", seen)
+			}
+		})
+	}
+}
