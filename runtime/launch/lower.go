@@ -2,6 +2,7 @@ package launch
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -216,8 +217,7 @@ func (p *program) bind(o plan.Bind) {
 		p.detail(i, "the source is not a proc file system")
 	}
 	if o.In != "" {
-		rel := strings.TrimPrefix(o.Dest, o.In)
-		p.resolve(slotT2, p.named[o.In], rel, resolveLike, mount, unix.RESOLVE_NO_SYMLINKS)
+		p.resolve(slotT2, p.named[o.In], path.Base(o.Dest), resolveLike, mount, unix.RESOLVE_NO_SYMLINKS)
 	} else {
 		p.destination(o.Dest, o.At, resolveLike, mount, o.NoSymlink)
 	}

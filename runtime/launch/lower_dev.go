@@ -158,7 +158,7 @@ func (p *program) terminal(o plan.Terminal) {
 		p.sys(unix.SYS_IOCTL, fd(slotMaster), val(unix.TIOCSWINSZ), arg{v: put(p.mem, unix.Winsize{Row: o.Height, Col: o.Width})})
 	}
 	if o.Console {
-		p.console()
+		p.console(o.OwnDev)
 	}
 	msg, ctl := p.message(record{kind: recordDescriptor})
 	p.do(doSend, noSlot, slotMaster, msg, ctl, slotSync)
@@ -167,14 +167,17 @@ func (p *program) terminal(o plan.Terminal) {
 
 // console binds the terminal on /dev/console, unless the configuration mounted something there. Nothing is made in a directory that
 // is not the container's own.
-func (p *program) console() {
+func (p *program) console(own bool) {
 	foreign := p.do(doIfSlot, noSlot, slotForeign)
 	p.resolve(slotT2, p.dev, "console", resolveFile, 0, unix.RESOLVE_NO_SYMLINKS)
-	opened := p.do(doJump, noSlot)
-	p.land(foreign)
-	missing := p.resolve(slotT2, slotRoot, "dev/console", resolveOpen, 0, unix.RESOLVE_NO_SYMLINKS)
-	p.ignore(missing, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
-	p.land(opened)
+	missing := foreign
+	if !own {
+		opened := p.do(doJump, noSlot)
+		p.land(foreign)
+		missing = p.resolve(slotT2, slotRoot, "dev/console", resolveOpen, 0, unix.RESOLVE_NO_SYMLINKS)
+		p.ignore(missing, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
+		p.land(opened)
+	}
 	mounted := p.do(doIfMounted, noSlot, slotT2)
 	p.sysTo(slotT1, unix.SYS_OPEN_TREE, fd(slotSlave), p.str(""), val(unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.O_CLOEXEC))
 	p.move(slotT1, slotT2)

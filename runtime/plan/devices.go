@@ -50,6 +50,9 @@ func (c *compiler) devices() error {
 		Symlink{Path: "/dev/ptmx", Target: "pts/ptmx", Replace: true})
 	if p := c.spec.Process; p != nil && p.Terminal {
 		t := Terminal{Console: true}
+		if flags, err := propagationFlags(c.linux.RootfsPropagation); err == nil {
+			t.OwnDev = flags&msShared != 0
+		}
 		if p.ConsoleSize != nil {
 			t.Width, t.Height = uint16(p.ConsoleSize.Width), uint16(p.ConsoleSize.Height)
 		}

@@ -179,7 +179,7 @@ func (o Mount) What() string { return "mount " + o.Type + " on " + o.Dest }
 type Bind struct {
 	Source, Dest string
 	At           Place
-	In           string // name of the earlier mount that the destination is in; "": the root
+	In           string // name of the earlier mount whose root the destination is in; "": the root file system
 	Recursive    bool
 	Attr         Attr
 	Helped       bool // the helper opens Source, as its next step; otherwise the child does
@@ -298,6 +298,7 @@ func (o Symlink) What() string { return "link " + o.Path + " to " + o.Target }
 type Terminal struct {
 	Width, Height uint16
 	Console       bool // bind it on /dev/console
+	OwnDev        bool // but not where /dev is bound: it would appear on the host, whose mounts are peers
 }
 
 // What implements Op.

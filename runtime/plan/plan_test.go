@@ -258,3 +258,23 @@ func TestJSON(t *testing.T) {
 		}
 	}
 }
+
+// TestMountLabel: the label goes to file systems whose files the policy does not label.
+func TestMountLabel(t *testing.T) {
+	host := v2()
+	host.SELinux = true
+	p, err := Compile(with(func(s *specs.Spec) { s.Linux.MountLabel = "u:r:t:s0" }), host, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range p.Child {
+		m, ok := op.(Mount)
+		if !ok {
+			continue
+		}
+		want := m.Type == "tmpfs" || m.Type == "devpts"
+		if got := slices.Contains(m.Data, "context=u:r:t:s0"); got != want && m.Type != "cgroup2" {
+			t.Errorf("%s: context %v, want %v", m.What(), got, want)
+		}
+	}
+}

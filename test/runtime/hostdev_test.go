@@ -78,6 +78,17 @@ func TestHostDev(t *testing.T) {
 			}
 		})
 	}
+	row(t, "RP2 a terminal where dev is bound and the root is shared", func(h *H) {
+		dir := workingDev(h, true)
+		path, term := consoleSocket(h)
+		b := h.Bundle().Edit(terminal, `linux.rootfsPropagation="shared"`, `mounts=[{"destination":"/proc","type":"proc","source":"proc"},{"destination":"/dev","type":"bind","source":"`+dir+`","options":["rbind"]}]`)
+		b.Sh("tty; sleep 60")
+		h.Up(b, "--console-socket", path)
+		newScreen(term()).await(h, "/dev/pts/0\n")
+		if data, _ := os.ReadFile("/proc/self/mountinfo"); strings.Contains(string(data), dir+"/console") {
+			h.Errorf("the host's console is covered")
+		}
+	})
 	row(t, "D1 P2 a mount of the configuration on the console", func(h *H) {
 		path, term := consoleSocket(h)
 		b := h.Bundle().Edit(terminal, mnt("/dev/console", "none", "f", "bind"))
