@@ -116,12 +116,14 @@ func (p *program) bindDevice(o plan.Device, base int, name string, typ uint32) {
 }
 
 func (p *program) symlink(o plan.Symlink) {
-	missing := -1
 	foreign := p.unlessForeign(o.Path)
-	if o.IfExists != "" {
-		missing = p.resolve(slotT1, slotRoot, o.IfExists, resolveOpen, 0, 0)
-		p.ignore(missing, unix.ENOENT, unix.ENOTDIR, unix.EACCES)
-		p.close(slotT1)
+	if o.IfExists != p.exists {
+		p.exists, p.missing = o.IfExists, -1
+		if o.IfExists != "" { // links that come one after the other and have the same condition are left out together
+			p.missing = p.resolve(slotT1, slotRoot, o.IfExists, resolveOpen, 0, 0)
+			p.ignore(p.missing, unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+			p.close(slotT1)
+		}
 	}
 	dir, name := path.Split(o.Path)
 	base := 0
@@ -137,7 +139,7 @@ func (p *program) symlink(o plan.Symlink) {
 	if base == slotT0 {
 		p.close(slotT0)
 	}
-	p.land(foreign, missing)
+	p.land(foreign, p.missing)
 }
 
 // terminal opens a pseudo terminal by descriptors only: ptmx inside the root, its peer from it, never by its name
