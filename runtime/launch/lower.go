@@ -235,15 +235,15 @@ func (p *program) bind(o plan.Bind) {
 
 func (p *program) remount(o plan.Remount) {
 	p.destination(o.Dest, o.At, resolveOpen, 0, ordinary(o.At))
+	mounted := p.do(doIfMounted, noSlot, slotT2)
+	p.detail(p.do(doFail, noSlot, uintptr(unix.EINVAL)), "nothing is mounted there")
+	p.land(mounted)
 	if !o.Bind && len(o.Data) > 0 {
 		p.sysTo(slotT0, unix.SYS_FSPICK, fd(slotT2), p.str(""), val(unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH))
 		p.fsOptions(o.Data)
 		p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_CMD_RECONFIGURE), val(0), val(0), val(0))
 		p.close(slotT0)
 	}
-	mounted := p.do(doIfMounted, noSlot, slotT2)
-	p.detail(p.do(doFail, noSlot, uintptr(unix.EINVAL)), "nothing is mounted there")
-	p.land(mounted)
 	p.flags(slotT2, o.Attr)
 	p.attributes(slotT2, o.Attr)
 	p.close(slotT2)

@@ -40,7 +40,9 @@ func (c *compiler) devices() error {
 		c.add(d)
 	}
 	for _, d := range c.linux.Devices {
-		c.add(listed[path.Clean(d.Path)])
+		if err := c.listedDevice(listed[path.Clean(d.Path)]); err != nil {
+			return err
+		}
 	}
 	for _, l := range devLinks {
 		l.IfExists = "/proc/self"
@@ -58,6 +60,25 @@ func (c *compiler) devices() error {
 		}
 		c.add(t)
 	}
+	return nil
+}
+
+// listedDevice adds a device of the configuration. In a new user namespace root of the host makes the node, with its owner; otherwise
+// the host's own node must do.
+func (c *compiler) listedDevice(d Device) error {
+	if d.Bind && c.newFlags&NewUser != 0 && !c.host.Rootless {
+		node := MakeNode{Path: d.Path, Type: d.Type, Major: d.Major, Minor: d.Minor, Mode: d.Mode}
+		var ok bool
+		if node.UID, ok = mappedID(d.UID, c.linux.UIDMappings); !ok {
+			return fmt.Errorf("linux.devices: %s: uid %d is not in linux.uidMappings", d.Path, d.UID)
+		}
+		if node.GID, ok = mappedID(d.GID, c.linux.GIDMappings); !ok {
+			return fmt.Errorf("linux.devices: %s: gid %d is not in linux.gidMappings", d.Path, d.GID)
+		}
+		d.Helped = true
+		c.plan.Helper = append(c.plan.Helper, node)
+	}
+	c.add(d)
 	return nil
 }
 

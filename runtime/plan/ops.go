@@ -278,10 +278,24 @@ type Device struct {
 	UID, GID     uint32
 	Bind         bool // bind the host's node: mknod is not allowed in a user namespace
 	Default      bool // not asked for by the configuration: what it mounted there stays
+	Helped       bool // bind the node that the helper makes, as its next step
 }
 
 // What implements Op.
 func (o Device) What() string { return "create device " + o.Path }
+
+// MakeNode is the helper's half of a Device in a user namespace: a node on a file system of the runtime's user namespace, where it
+// works, with the owner and mode that the configuration asks for.
+type MakeNode struct {
+	Path         string // of the device
+	Type         string
+	Major, Minor int64
+	Mode         uint32
+	UID, GID     uint32 // on the host
+}
+
+// What implements Op.
+func (o MakeNode) What() string { return "make a node for device " + o.Path }
 
 // Symlink makes a link, or leaves what is there.
 type Symlink struct {

@@ -213,7 +213,7 @@ var defaultFileCases = []Case{
 	{Row: "M1 a mount point inside of a read-only file system", Edit: []string{mnt("/a", "tmpfs", "t", "ro"), mnt("/a/b/c", "tmpfs", "t"), mnt("/sys/fs/cgroup/x", "tmpfs", "t")},
 		Sh: "touch /a/x 2>/dev/null || echo ro; touch /a/b/c/x && echo rw; touch /sys/fs/cgroup/x/y && echo rw; touch /sys/fs/cgroup/y 2>/dev/null || echo ro", Out: "ro\nrw\nrw\nro"},
 	{Row: "P6 a missing working directory and a read-only root", Edit: []string{`root.readonly=true`, `process.cwd="/n1/../n2//n3/"`, `process.user={"uid":1000,"gid":1000}`}, Sh: "pwd; stat -c %a:%u /n2/n3", Out: "/n2/n3\n755:0"},
-	{Row: "P6 a working directory that cannot be made", Edit: []string{`process.cwd="/etc/f/x"`}, Setup: withFile("rootfs/etc/f", ""), Err: "/etc/f/x"},
+	{Row: "P6 a working directory that cannot be made", Edit: []string{`process.cwd="/etc/f/x"`}, Setup: withFile("rootfs/etc/f", ""), Err: "/etc/f"},
 	{Row: "MA1 the same path twice", Edit: []string{`linux.maskedPaths=["/proc/keys","/proc/keys","/proc//keys","/proc/./acpi","/proc/acpi","/etc","/etc/"]`},
 		Sh: "grep -c ' /proc/keys ' /proc/self/mountinfo; grep -c ' /etc ' /proc/self/mountinfo", Out: "1\n1"},
 	{Row: "MA2 the same path twice", Edit: []string{`linux.readonlyPaths=["/proc/sys","/proc/sys/","/proc/sys","/etc","/etc"]`},

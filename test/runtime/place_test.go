@@ -229,10 +229,13 @@ func TestAdvisoryDev(t *testing.T) {
 	row(t, "CVE-2026-41579 a bind that a link leads to dev", func(h *H) {
 		dir, check := hostDev(h)
 		for _, target := range []string{"/dev", "dev", "../dev", "l2"} {
-			for _, more := range []string{`linux.devices=[]`, listed, userns} {
+			for i, more := range []string{`linux.devices=[]`, listed, userns, userns} {
 				b := h.Bundle().Edit(mnt("/data", "none", dir, "rbind"), more).Sh("ls /dev | tr '\\n' ' '")
 				place(h, b, "l2", "/dev")
 				place(h, b, "data", target)
+				if i == 3 {
+					b.Edit(listed)
+				}
 				if more == userns {
 					b.Edit(idMaps(100000, 65536))
 					rootfsOf(100000)(h, b)
