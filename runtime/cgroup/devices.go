@@ -101,7 +101,8 @@ func deviceNumbers(r *specs.LinuxDeviceCgroup) (major, minor int64, err error) {
 	return major, minor, nil
 }
 
-// parseAccess reads "rwm" letters. None means all of them in a rule that denies, or that is for every device.
+// parseAccess reads "rwm" letters. None means all of them in a rule that denies, or that is for every device. An "a", which is not in
+// the specification but passed to runc, adds all to what a rule denies and nothing to what it allows.
 func parseAccess(r *specs.LinuxDeviceCgroup) (uint8, error) {
 	var access uint8
 	for _, c := range r.Access {
@@ -112,6 +113,10 @@ func parseAccess(r *specs.LinuxDeviceCgroup) (uint8, error) {
 			access |= accWrite
 		case 'm':
 			access |= accMknod
+		case 'a':
+			if !r.Allow {
+				access = accAll
+			}
 		default:
 			return 0, fmt.Errorf("access %q: want letters of rwm", short(r.Access))
 		}

@@ -57,7 +57,12 @@ func (p *program) lowerHelper(ops []plan.Op) {
 			// Not before the first question: the child may have to join the namespace itself.
 			p.sys(unix.SYS_SETNS, fd(slotChild), val(unix.CLONE_NEWNS))
 		}
-		p.openTree(slotT1, op.(plan.OpenTree))
+		switch o := op.(type) {
+		case plan.OpenTree:
+			p.openTree(slotT1, o)
+		case plan.MakeNode:
+			p.makeNode(o)
+		}
 		msg, ctl := p.message(record{})
 		p.do(doSend, noSlot, slotT1, msg, ctl, slotAnswer)
 		p.close(slotT1)

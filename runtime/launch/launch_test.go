@@ -118,8 +118,8 @@ func TestErrorSentence(t *testing.T) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/data", Type: "tmpfs", Source: "t", Options: []string{"size=4x"}})
 		}, "mount tmpfs on /data: size=4x: invalid argument"},
 		{func(s *specs.Spec) {
-			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/data", Source: "/nope", Options: []string{"bind"}})
-		}, "bind /nope on /data: no such file or directory"},
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/data", Source: "/no-such-source", Options: []string{"bind"}})
+		}, "bind /no-such-source on /data: no such file or directory"},
 	} {
 		s := config("true")
 		test.change(s)

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"fmt"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +44,11 @@ func (p *program) lower(op plan.Op) error {
 		p.terminal(o)
 	case plan.Sysctl:
 		p.sysctl(o)
+	case plan.MakeCwd:
+		made := p.resolve(slotT0, slotRoot, o.Path, resolveDir, 0, 0)
+		p.ignore(made, anyErrno) // entering it tells
+		p.close(slotT0)
+		p.land(made)
 	case plan.StillThere:
 		p.stillThere(o)
 	case plan.Mask:
@@ -99,12 +105,7 @@ func (p *program) mount(o plan.Mount) {
 	if o.Name != "" {
 		p.named[o.Name] = mount
 	}
-	attr, later := o.Attr.Set, uint64(0)
-	if o.TakeMode || o.CopyUp {
-		later = attr & unix.MOUNT_ATTR_RDONLY
-		attr &^= later
-	}
-	made := p.sysTo(mount, unix.SYS_FSMOUNT, fd(slotT0), val(unix.FSMOUNT_CLOEXEC), val(attr))
+	made := p.sysTo(mount, unix.SYS_FSMOUNT, fd(slotT0), val(unix.FSMOUNT_CLOEXEC), val(o.Attr.Set))
 	p.close(slotT0)
 	if o.MayBindSys {
 		over := p.do(doJump, noSlot)
@@ -133,10 +134,7 @@ func (p *program) mount(o plan.Mount) {
 	if o.CopyUp {
 		p.copyUp(mount)
 	}
-	if later != 0 {
-		p.setattr(mount, 0, unix.MountAttr{Attr_set: later})
-	}
-	p.attributes(mount, o.Attr, false)
+	p.attributes(mount, o.Attr)
 	p.move(mount, slotT2)
 	p.close(slotT2)
 	if o.Type == "devtmpfs" {
@@ -173,15 +171,34 @@ func (p *program) copyUp(mount int) {
 }
 
 // attributes sets what cannot be given with the mount: for all below it, and propagation.
-func (p *program) attributes(mount int, a plan.Attr, keepLocked bool) {
+func (p *program) attributes(mount int, a plan.Attr) {
 	if a.RecSet|a.RecClear != 0 {
-		i := p.setattr(mount, unix.AT_RECURSIVE, unix.MountAttr{Attr_set: a.RecSet, Attr_clr: a.RecClear})
-		if keepLocked && a.RecSet == 0 {
-			p.ignore(i, unix.EPERM)
-		}
+		p.detail(p.setattr(mount, unix.AT_RECURSIVE, unix.MountAttr{Attr_set: a.RecSet, Attr_clr: a.RecClear}), lockedFlags)
 	}
 	for _, prop := range a.Propagation {
 		p.setattr(mount, recursive(prop), unix.MountAttr{Propagation: prop &^ unix.MS_REC})
+	}
+}
+
+// lockedFlags says what refuses a change of flags.
+const lockedFlags = "change its flags (those that the source's mount has are locked in a user namespace)"
+
+// flags changes the flags that the configuration names, set or cleared, and no other. The kernel refuses to clear a locked one
+// (mount_namespaces(7)), and so to change a locked access time.
+func (p *program) flags(mount int, a plan.Attr) {
+	attr := unix.MountAttr{Attr_set: a.Set, Attr_clr: a.Clear}
+	if a.AtimeIf != 0 {
+		rest := unix.MountAttr{Attr_set: a.Set &^ unix.MOUNT_ATTR__ATIME, Attr_clr: a.Clear &^ unix.MOUNT_ATTR__ATIME}
+		same := p.do(doIfAtime, noSlot, uintptr(mount), uintptr(a.AtimeIf))
+		if rest.Attr_set|rest.Attr_clr != 0 {
+			p.detail(p.setattr(mount, 0, rest), lockedFlags)
+		}
+		over := p.do(doJump, noSlot)
+		p.land(same)
+		defer p.land(over)
+	}
+	if attr.Attr_set|attr.Attr_clr != 0 {
+		p.detail(p.setattr(mount, 0, attr), lockedFlags)
 	}
 }
 
@@ -200,21 +217,12 @@ func (p *program) bind(o plan.Bind) {
 		p.detail(i, "the source is not a proc file system")
 	}
 	if o.In != "" {
-		rel := strings.TrimPrefix(o.Dest, o.In)
-		p.resolve(slotT2, p.named[o.In], rel, resolveLike, mount, unix.RESOLVE_NO_SYMLINKS)
+		p.resolve(slotT2, p.named[o.In], path.Base(o.Dest), resolveLike, mount, unix.RESOLVE_NO_SYMLINKS)
 	} else {
 		p.destination(o.Dest, o.At, resolveLike, mount, o.NoSymlink)
 	}
-	if clear := o.Attr.Clear; clear != 0 && o.KeepLocked {
-		// Flags of the source that the user namespace may not change stay as they are.
-		p.ignore(p.setattr(mount, 0, unix.MountAttr{Attr_clr: clear, Attr_set: o.Attr.Set & unix.MOUNT_ATTR__ATIME}), unix.EPERM)
-		if set := o.Attr.Set &^ unix.MOUNT_ATTR__ATIME; set != 0 {
-			p.setattr(mount, 0, unix.MountAttr{Attr_set: set})
-		}
-	} else if o.Attr.Set|o.Attr.Clear != 0 {
-		p.setattr(mount, 0, unix.MountAttr{Attr_set: o.Attr.Set, Attr_clr: o.Attr.Clear})
-	}
-	p.attributes(mount, o.Attr, o.KeepLocked)
+	p.flags(mount, o.Attr)
+	p.attributes(mount, o.Attr)
 	p.move(mount, slotT2)
 	p.close(slotT2)
 	if keep {
@@ -227,14 +235,17 @@ func (p *program) bind(o plan.Bind) {
 
 func (p *program) remount(o plan.Remount) {
 	p.destination(o.Dest, o.At, resolveOpen, 0, ordinary(o.At))
+	mounted := p.do(doIfMounted, noSlot, slotT2)
+	p.detail(p.do(doFail, noSlot, uintptr(unix.EINVAL)), "nothing is mounted there")
+	p.land(mounted)
 	if !o.Bind && len(o.Data) > 0 {
 		p.sysTo(slotT0, unix.SYS_FSPICK, fd(slotT2), p.str(""), val(unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH))
 		p.fsOptions(o.Data)
 		p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_CMD_RECONFIGURE), val(0), val(0), val(0))
 		p.close(slotT0)
 	}
-	p.setattr(slotT2, 0, unix.MountAttr{Attr_set: o.Attr.Set, Attr_clr: o.Attr.Clear})
-	p.attributes(slotT2, o.Attr, false)
+	p.flags(slotT2, o.Attr)
+	p.attributes(slotT2, o.Attr)
 	p.close(slotT2)
 }
 

@@ -65,6 +65,9 @@ func (p *program) unlessForeign(name string) int {
 func (p *program) device(o plan.Device) {
 	dir, name := path.Split(o.Path)
 	typ := nodeType(o.Type)
+	if o.Helped {
+		p.ask(slotT1) // always: the helper answers in order
+	}
 	foreign := p.unlessForeign(o.Path)
 	base := p.parent(dir)
 	if o.Bind {
@@ -76,6 +79,9 @@ func (p *program) device(o plan.Device) {
 		p.close(slotT0)
 	}
 	p.land(foreign)
+	if o.Helped {
+		p.close(slotT1)
+	}
 }
 
 func (p *program) makeDevice(o plan.Device, base int, name string, typ uint32) {
@@ -103,11 +109,13 @@ func (p *program) unlessMounted(o plan.Device, slot int) int {
 	return p.do(doIfMounted, noSlot, uintptr(slot))
 }
 
-// bindDevice binds the host's node of the same path, after it was compared with what the configuration says.
+// bindDevice binds the helper's node, or the host's of the same path, after that was compared with what the configuration says.
 func (p *program) bindDevice(o plan.Device, base int, name string, typ uint32) {
-	p.sysTo(slotT1, unix.SYS_OPEN_TREE, cwd, p.str(o.Path), val(unix.OPEN_TREE_CLONE|unix.O_CLOEXEC))
-	i := p.do(doCheck, noSlot, slotT1, uintptr(typ), uintptr(o.Major), uintptr(o.Minor))
-	p.detail(i, "the host's node is another device")
+	if !o.Helped {
+		p.sysTo(slotT1, unix.SYS_OPEN_TREE, cwd, p.str(o.Path), val(unix.OPEN_TREE_CLONE|unix.O_CLOEXEC))
+		i := p.do(doCheck, noSlot, slotT1, uintptr(typ), uintptr(o.Major), uintptr(o.Minor))
+		p.detail(i, "the host's node is another device")
+	}
 	p.resolve(slotT2, base, name, resolveFile, 0, unix.RESOLVE_NO_SYMLINKS)
 	mounted := p.unlessMounted(o, slotT2)
 	p.move(slotT1, slotT2)
@@ -116,12 +124,14 @@ func (p *program) bindDevice(o plan.Device, base int, name string, typ uint32) {
 }
 
 func (p *program) symlink(o plan.Symlink) {
-	missing := -1
 	foreign := p.unlessForeign(o.Path)
-	if o.IfExists != "" {
-		missing = p.resolve(slotT1, slotRoot, o.IfExists, resolveOpen, 0, 0)
-		p.ignore(missing, unix.ENOENT, unix.ENOTDIR, unix.EACCES)
-		p.close(slotT1)
+	if o.IfExists != p.exists {
+		p.exists, p.missing = o.IfExists, -1
+		if o.IfExists != "" { // links that come one after the other and have the same condition are left out together
+			p.missing = p.resolve(slotT1, slotRoot, o.IfExists, resolveOpen, 0, 0)
+			p.ignore(p.missing, unix.ENOENT, unix.ENOTDIR, unix.EACCES)
+			p.close(slotT1)
+		}
 	}
 	dir, name := path.Split(o.Path)
 	base := 0
@@ -137,7 +147,7 @@ func (p *program) symlink(o plan.Symlink) {
 	if base == slotT0 {
 		p.close(slotT0)
 	}
-	p.land(foreign, missing)
+	p.land(foreign, p.missing)
 }
 
 // terminal opens a pseudo terminal by descriptors only: ptmx inside the root, its peer from it, never by its name
@@ -161,7 +171,7 @@ func (p *program) terminal(o plan.Terminal) {
 		p.leaveNewlines()
 	}
 	if o.Console {
-		p.console()
+		p.console(o.OwnDev)
 	}
 	msg, ctl := p.message(record{kind: recordDescriptor})
 	p.do(doSend, noSlot, slotMaster, msg, ctl, slotSync)
@@ -170,14 +180,17 @@ func (p *program) terminal(o plan.Terminal) {
 
 // console binds the terminal on /dev/console, unless the configuration mounted something there. Nothing is made in a directory that
 // is not the container's own.
-func (p *program) console() {
+func (p *program) console(own bool) {
 	foreign := p.do(doIfSlot, noSlot, slotForeign)
 	p.resolve(slotT2, p.dev, "console", resolveFile, 0, unix.RESOLVE_NO_SYMLINKS)
-	opened := p.do(doJump, noSlot)
-	p.land(foreign)
-	missing := p.resolve(slotT2, slotRoot, "dev/console", resolveOpen, 0, unix.RESOLVE_NO_SYMLINKS)
-	p.ignore(missing, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
-	p.land(opened)
+	missing := foreign
+	if !own {
+		opened := p.do(doJump, noSlot)
+		p.land(foreign)
+		missing = p.resolve(slotT2, slotRoot, "dev/console", resolveOpen, 0, unix.RESOLVE_NO_SYMLINKS)
+		p.ignore(missing, unix.ENOENT, unix.ENOTDIR, unix.ELOOP)
+		p.land(opened)
+	}
 	mounted := p.do(doIfMounted, noSlot, slotT2)
 	p.sysTo(slotT1, unix.SYS_OPEN_TREE, fd(slotSlave), p.str(""), val(unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.O_CLOEXEC))
 	p.move(slotT1, slotT2)
@@ -185,4 +198,21 @@ func (p *program) console() {
 	p.land(mounted)
 	p.close(slotT2)
 	p.land(missing)
+}
+
+// makeNode makes a node in the helper and clones its mount into slotT1. Older kernels clone attached mounts only: the file system of
+// the node covers /proc in the child's mount namespace meanwhile, while the child waits for the answer.
+func (p *program) makeNode(o plan.MakeNode) {
+	p.sysTo(slotT0, unix.SYS_FSOPEN, p.str("tmpfs"), val(unix.FSOPEN_CLOEXEC))
+	p.fsOptions([]string{"mode=755"})
+	p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_CMD_CREATE), val(0), val(0), val(0))
+	p.sysTo(slotT2, unix.SYS_FSMOUNT, fd(slotT0), val(unix.FSMOUNT_CLOEXEC), val(unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NOEXEC))
+	name, cover := p.str("node"), p.str("/proc")
+	p.sys(unix.SYS_MKNODAT, fd(slotT2), name, val(nodeType(o.Type)), val(unix.Mkdev(uint32(o.Major), uint32(o.Minor))))
+	p.sys(unix.SYS_FCHMODAT, fd(slotT2), name, val(o.Mode))
+	p.sys(unix.SYS_FCHOWNAT, fd(slotT2), name, val(o.UID), val(o.GID), val(unix.AT_SYMLINK_NOFOLLOW))
+	p.sys(unix.SYS_MOVE_MOUNT, fd(slotT2), p.str(""), cwd, cover, val(unix.MOVE_MOUNT_F_EMPTY_PATH))
+	p.sysTo(slotT1, unix.SYS_OPEN_TREE, fd(slotT2), name, val(unix.OPEN_TREE_CLONE|unix.O_CLOEXEC))
+	p.sys(unix.SYS_UMOUNT2, cover, val(unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
+	p.close(slotT0, slotT2)
 }

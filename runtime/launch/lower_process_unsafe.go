@@ -307,12 +307,8 @@ func (p *program) chdir(o plan.Chdir) {
 	if !o.Try {
 		done = p.do(doIfSlot, noSlot, slotCwd)
 	}
-	mode := resolveOpen
-	if o.Make {
-		mode = resolveDir
-	}
 	steps := []int{
-		p.resolve(slotT0, slotRoot, o.Path, mode, 0, 0),
+		p.resolve(slotT0, slotRoot, o.Path, resolveOpen, 0, 0),
 		p.sys(unix.SYS_FCHDIR, fd(slotT0)),
 	}
 	p.do(doSet, slotCwd, 1)

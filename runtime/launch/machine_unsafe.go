@@ -33,6 +33,7 @@ const (
 	doIfIn      // a0 slot, a1 mark: jump to target when it is in that mount
 	doIfMounted // a0 slot: jump to target when it is the root of a mount
 	doFail      // with a0
+	doIfAtime   // a0 slot of a mount, a1 MOUNT_ATTR__ATIME value, all bits for relatime: jump to target when it has that
 	doRelay     // errors go to slot a0 from here on
 	doHome      // a0 root slot, a1 where HOME=… goes, a2 uid, a3 path of passwd, a4 buffer of pathMax bytes
 	doForget    // the memory from a0 to a1, but for the machine's own stack
@@ -48,6 +49,9 @@ const (
 	resolveLike        // made, a directory or a file like what is in slot a3
 )
 
+// anyErrno stands for every errno.
+const anyErrno = 0xffff
+
 // noSlot is an out that is not kept.
 const noSlot = 0xffff
 
@@ -57,7 +61,7 @@ type instr struct {
 	out    uint16    // slot for the result
 	slots  uint16    // bit i: a[i] is a slot whose value is meant
 	short  uint16    // bit 0: a result other than want is an end of file: the other side is gone
-	skip   [3]uint16 // errno values that are no error
+	skip   [3]uint16 // errno values that are no error; anyErrno first: all of them
 	value  uint16    // for the record of a failure
 	target uint32    // where to go on such an errno, or when a condition holds; 0 is the next instruction
 	want   uint32
@@ -143,7 +147,7 @@ func run(m *machine) {
 			}
 		}
 		if errno != 0 {
-			if errno == uintptr(in.skip[0]) || errno == uintptr(in.skip[1]) || errno == uintptr(in.skip[2]) {
+			if in.skip[0] == anyErrno || errno == uintptr(in.skip[0]) || errno == uintptr(in.skip[1]) || errno == uintptr(in.skip[2]) {
 				if in.target != 0 {
 					next = uintptr(in.target)
 				}
@@ -238,6 +242,8 @@ func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
 		errno = checkType(m, in, slot)
 	case doMark, doUnmark, doNotRoot, doNotIn, doIfIn, doIfMounted:
 		errno, jump = identify(m, in, slot)
+	case doIfAtime:
+		errno, jump = hasAtime(m, in, slot)
 	case doFail:
 		errno = in.a[0]
 	case doRelay:

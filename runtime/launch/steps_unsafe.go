@@ -153,7 +153,7 @@ func makeOne(m *machine, parent, start uintptr, file bool) uintptr {
 	name := uintptr(unsafe.Pointer(&m.path)) + start
 	var e syscall.Errno
 	if file {
-		_, _, e = syscall.RawSyscall6(unix.SYS_MKNODAT, parent, name, unix.S_IFREG|0o644, 0, 0, 0)
+		_, _, e = syscall.RawSyscall6(unix.SYS_MKNODAT, parent, name, unix.S_IFREG|0o755, 0, 0, 0)
 	} else {
 		_, _, e = syscall.RawSyscall6(unix.SYS_MKDIRAT, parent, name, 0o755, 0, 0, 0)
 	}
@@ -379,6 +379,23 @@ func checkType(m *machine, in *instr, fd uintptr) uintptr {
 		return uintptr(unix.EPERM)
 	}
 	return 0
+}
+
+// hasAtime compares how a mount treats access times: statfs(2) tells noatime and relatime; what is neither is strict.
+//
+//go:nosplit
+//go:norace
+func hasAtime(m *machine, in *instr, mount uintptr) (errno uintptr, same bool) {
+	if errno := fstatfs(m, mount); errno != 0 {
+		return errno, false
+	}
+	now := uintptr(unix.MOUNT_ATTR_STRICTATIME)
+	if m.statfs.Flags&unix.ST_NOATIME != 0 {
+		now = unix.MOUNT_ATTR_NOATIME
+	} else if m.statfs.Flags&unix.ST_RELATIME != 0 {
+		now = unix.MOUNT_ATTR__ATIME
+	}
+	return 0, now == in.a[1]
 }
 
 // identify remembers mounts and compares them by their ids, which stay the same while the mount exists and are in no path.

@@ -35,7 +35,7 @@ func (c *compiler) cgroup2Mount(m *specs.Mount, dest string, o parsedOptions) er
 	if c.host.CgroupUnified == "" {
 		return fmt.Errorf("mounts: %s: type %s: no cgroup2 hierarchy is mounted on this host", dest, m.Type)
 	}
-	c.add(Bind{Source: c.host.CgroupUnified, Dest: dest, At: placeOf(dest), Attr: o.attr, KeepLocked: c.userns})
+	c.add(Bind{Source: c.host.CgroupUnified, Dest: dest, At: placeOf(dest), Attr: c.cgroupAttr(o.attr)})
 	return nil
 }
 
@@ -43,20 +43,28 @@ func (c *compiler) cgroup2Mount(m *specs.Mount, dest string, o parsedOptions) er
 // controllers.
 func (c *compiler) cgroup1Mount(dest string, o parsedOptions) error {
 	top := Mount{Type: "tmpfs", Source: "tmpfs", Dest: dest, At: placeOf(dest), Data: []string{"mode=755"}, Attr: o.attr, Name: dest}
-	readOnly := top.Attr.Set&attrReadOnly != 0
-	top.Attr.Set &^= attrReadOnly
+	if top.Attr.Set&attrReadOnly != 0 {
+		c.protectLater(&top)
+	}
 	for _, h := range c.host.CgroupMounts {
 		top.Dirs = append(top.Dirs, h.Name)
 	}
 	c.add(top)
 	for _, h := range c.host.CgroupMounts {
-		c.add(Bind{Source: h.Dir, Dest: path.Join(dest, h.Name), In: dest, Attr: o.attr, KeepLocked: c.userns})
+		c.add(Bind{Source: h.Dir, Dest: path.Join(dest, h.Name), In: top.Name, Attr: c.cgroupAttr(o.attr)})
 		for _, link := range h.Links {
-			c.add(Symlink{Target: h.Name, Path: path.Join(dest, link), In: dest})
+			c.add(Symlink{Target: h.Name, Path: path.Join(dest, link), In: top.Name})
 		}
 	}
-	if readOnly {
-		c.add(Protect{Name: dest, Dest: dest, Set: attrReadOnly})
-	}
 	return nil
+}
+
+// cgroupAttr is what of a cgroup mount's options is set on a bind of the host's hierarchy. In a user namespace the flags of the host's
+// mount are locked; options that would clear one of them, or change its access time, were meant for a new mount and ask for nothing.
+func (c *compiler) cgroupAttr(a Attr) Attr {
+	if c.userns {
+		a.Set &^= attrAtime
+		a.Clear, a.RecClear = 0, 0
+	}
+	return a
 }

@@ -65,10 +65,10 @@ type compiler struct {
 	newFlags uint64            // namespaces to create
 	joined   map[string]string // type → path
 	userns   bool              // new or joined
-	devRO    bool              // protect /dev once it is filled
 	exec     bool              // for a container that exists
 	program  string            // ExecInput.Program
 	exactEnv bool              // ExecInput.ExactEnv
+	protect  []Op              // mounts to make read-only at the end
 	mounted  [OnDev + 1]bool   // places on which the configuration mounts something
 	rootRO   bool              // linux.readonlyPaths has the root itself
 }
@@ -189,6 +189,12 @@ var joinOrder = []specs.LinuxNamespaceType{specs.UserNamespace, specs.IPCNamespa
 func (c *compiler) enter() error {
 	// The cgroup namespace's root is the cgroup at the moment of unshare: it must come after the child joined its cgroup.
 	cloneFlags := c.newFlags &^ (NewCgroup | NewTime)
+	inside := c.newFlags & NewCgroup
+	if c.newFlags&NewUser != 0 {
+		// The file system of its message queues belongs to the process that makes an IPC namespace: the user namespace's root.
+		inside |= c.newFlags & NewIPC
+		cloneFlags &^= NewIPC
+	}
 	var cgroups []Op
 	for i, name := range c.host.Cgroups {
 		cgroups = append(cgroups, JoinCgroup{Name: name, Index: i})
@@ -221,8 +227,8 @@ func (c *compiler) enter() error {
 		c.add(newTime...)
 		c.add(joins...)
 	}
-	if c.newFlags&NewCgroup != 0 {
-		c.add(Unshare{NewCgroup})
+	if inside != 0 {
+		c.add(Unshare{inside})
 	}
 	return nil
 }

@@ -5,9 +5,18 @@ import (
 	"path"
 )
 
+// makeCwd makes a missing working directory, before anything is read-only.
+func (c *compiler) makeCwd() {
+	if p := c.spec.Process; p != nil && path.IsAbs(p.Cwd) && path.Clean(p.Cwd) != "/" {
+		c.add(MakeCwd{path.Clean(p.Cwd)})
+	}
+}
+
 // covers compiles linux.readonlyPaths and linux.maskedPaths, each path once. They come before the pivot, while the host's
 // /dev/null can still be reached: it is the one that no image can replace.
 func (c *compiler) covers() error {
+	c.makeCwd()
+	c.add(c.protect...)
 	for _, at := range []Place{OnProc, OnSys} {
 		if c.mounted[at] {
 			c.add(StillThere{at})

@@ -40,7 +40,9 @@ func (c *compiler) devices() error {
 		c.add(d)
 	}
 	for _, d := range c.linux.Devices {
-		c.add(listed[path.Clean(d.Path)])
+		if err := c.listedDevice(listed[path.Clean(d.Path)]); err != nil {
+			return err
+		}
 	}
 	for _, l := range devLinks {
 		l.IfExists = "/proc/self"
@@ -50,14 +52,33 @@ func (c *compiler) devices() error {
 		Symlink{Path: "/dev/ptmx", Target: "pts/ptmx", Replace: true})
 	if p := c.spec.Process; p != nil && p.Terminal {
 		t := Terminal{Console: true}
+		if flags, err := propagationFlags(c.linux.RootfsPropagation); err == nil {
+			t.OwnDev = flags&msShared != 0
+		}
 		if p.ConsoleSize != nil {
 			t.Width, t.Height = uint16(p.ConsoleSize.Width), uint16(p.ConsoleSize.Height)
 		}
 		c.add(t)
 	}
-	if c.devRO {
-		c.add(Protect{Name: "/dev", Dest: "/dev", Set: attrReadOnly})
+	return nil
+}
+
+// listedDevice adds a device of the configuration. In a new user namespace root of the host makes the node, with its owner; otherwise
+// the host's own node must do.
+func (c *compiler) listedDevice(d Device) error {
+	if d.Bind && c.newFlags&NewUser != 0 && !c.host.Rootless {
+		node := MakeNode{Path: d.Path, Type: d.Type, Major: d.Major, Minor: d.Minor, Mode: d.Mode}
+		var ok bool
+		if node.UID, ok = mappedID(d.UID, c.linux.UIDMappings); !ok {
+			return fmt.Errorf("linux.devices: %s: uid %d is not in linux.uidMappings", d.Path, d.UID)
+		}
+		if node.GID, ok = mappedID(d.GID, c.linux.GIDMappings); !ok {
+			return fmt.Errorf("linux.devices: %s: gid %d is not in linux.gidMappings", d.Path, d.GID)
+		}
+		d.Helped = true
+		c.plan.Helper = append(c.plan.Helper, node)
 	}
+	c.add(d)
 	return nil
 }
 

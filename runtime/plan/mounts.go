@@ -54,7 +54,7 @@ func (c *compiler) fsMount(m *specs.Mount, dest string, o parsedOptions) error {
 		return fmt.Errorf("mounts: %s: id mappings are supported on bind mounts only", dest)
 	}
 	data := o.data
-	if c.linux.MountLabel != "" {
+	if c.linux.MountLabel != "" && takesLabel(m.Type) {
 		data = append(data, "context="+c.linux.MountLabel)
 	}
 	op := Mount{Type: m.Type, Source: m.Source, Dest: dest, At: placeOf(dest), Attr: o.attr, CopyUp: o.copyUp}
@@ -62,18 +62,27 @@ func (c *compiler) fsMount(m *specs.Mount, dest string, o parsedOptions) error {
 	op.Data = append(append([]string{}, o.flags...), data...)
 	op.TakeMode = m.Type == "tmpfs" && !hasKey(data, "mode")
 	op.MayBindSys = m.Type == "sysfs" && c.userns && c.newFlags&NewNet == 0
-	if op.At == OnDev {
-		c.devRO = op.Attr.Set&attrReadOnly != 0
-	}
-	if op.At == OnDev && c.devRO {
-		// The device nodes come first.
-		op.Attr.Set &^= attrReadOnly
-		op.Name = dest
-	} else if op.Attr.Set&attrReadOnly != 0 && m.Type != "tmpfs" { // the root of a new tmpfs is changed once more
-		op.Data = append([]string{"ro"}, op.Data...)
+	if op.Attr.Set&attrReadOnly != 0 {
+		if m.Type == "tmpfs" || op.At == OnDev {
+			c.protectLater(&op)
+		} else {
+			op.Data = append([]string{"ro"}, op.Data...)
+		}
 	}
 	c.add(op)
 	return nil
+}
+
+// takesLabel: the kernel's policy labels the files of these file systems; a context option is refused.
+func takesLabel(fsType string) bool {
+	return fsType != "proc" && fsType != "sysfs" && fsType != "mqueue"
+}
+
+// protectLater makes a mount read-only at the end: device nodes, later mount points and what hooks make come first.
+func (c *compiler) protectLater(op *Mount) {
+	op.Attr.Set &^= attrReadOnly
+	op.Name = fmt.Sprintf("%s %d", op.Dest, len(c.protect))
+	c.protect = append(c.protect, Protect{Name: op.Name, Dest: op.Dest, Set: attrReadOnly})
 }
 
 func hasKey(data []string, key string) bool {
@@ -86,6 +95,8 @@ func hasKey(data []string, key string) bool {
 }
 
 func (c *compiler) bind(m *specs.Mount, dest string, o parsedOptions) error {
+	// Podman's own words for its volumes, which Debian's version passes on.
+	o.data = slices.DeleteFunc(o.data, func(word string) bool { return word == "copy" || word == "nocopy" })
 	if len(o.data) > 0 {
 		return fmt.Errorf("mounts: bind on %s: %s: bind mounts cannot have any filesystem-specific options", dest,
 			strings.Join(o.data, ","))
@@ -100,11 +111,8 @@ func (c *compiler) bind(m *specs.Mount, dest string, o parsedOptions) error {
 	if !path.IsAbs(source) {
 		source = path.Join(c.host.Bundle, source)
 	}
-	op := Bind{Source: source, Dest: dest, Recursive: o.rbind, Attr: o.attr, KeepLocked: c.userns, At: placeOf(dest)}
+	op := Bind{Source: source, Dest: dest, Recursive: o.rbind, Attr: o.attr, At: placeOf(dest)}
 	op.NoSymlink = ordinaryDirectory("", op.At)
-	if op.Attr.Set == 0 && op.Attr.Clear == attrReadOnly {
-		op.Attr.Clear = 0 // a plain "rw" asks for nothing: the source decides
-	}
 	var err error
 	if op.Map, err = c.idMap(m, o); err != nil {
 		return err

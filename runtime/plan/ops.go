@@ -165,6 +165,7 @@ func (o Root) What() string { return "open root file system " + o.Path }
 // Attr are attributes of a mount as mount_setattr(2) takes them.
 type Attr struct {
 	Set, Clear       uint64 // of the mount
+	AtimeIf          uint64 // of a bind: the access time field changes only where it has this value; all bits: relatime; 0: whatever it has
 	RecSet, RecClear uint64 // of the mount and all below it
 	Propagation      []uint64
 }
@@ -190,13 +191,12 @@ func (o Mount) What() string { return "mount " + o.Type + " on " + o.Dest }
 type Bind struct {
 	Source, Dest string
 	At           Place
-	In           string // name of the earlier mount that the destination is in; "": the root
+	In           string // name of the earlier mount whose root the destination is in; "": the root file system
 	Recursive    bool
 	Attr         Attr
 	Helped       bool // the helper opens Source, as its next step; otherwise the child does
 	Map          int  // 1 + index of the MapNamespace in Plan.Thread whose mappings the mount takes; 0: none
 	MapRecursive bool // what is mounted below the source takes the mappings too
-	KeepLocked   bool // flags that a user namespace may not clear stay
 	NoSymlink    bool
 }
 
@@ -290,10 +290,24 @@ type Device struct {
 	UID, GID     uint32
 	Bind         bool // bind the host's node: mknod is not allowed in a user namespace
 	Default      bool // not asked for by the configuration: what it mounted there stays
+	Helped       bool // bind the node that the helper makes, as its next step
 }
 
 // What implements Op.
 func (o Device) What() string { return "create device " + o.Path }
+
+// MakeNode is the helper's half of a Device in a user namespace: a node on a file system of the runtime's user namespace, where it
+// works, with the owner and mode that the configuration asks for.
+type MakeNode struct {
+	Path         string // of the device
+	Type         string
+	Major, Minor int64
+	Mode         uint32
+	UID, GID     uint32 // on the host
+}
+
+// What implements Op.
+func (o MakeNode) What() string { return "make a node for device " + o.Path }
 
 // Symlink makes a link, or leaves what is there.
 type Symlink struct {
@@ -310,6 +324,7 @@ func (o Symlink) What() string { return "link " + o.Path + " to " + o.Target }
 type Terminal struct {
 	Width, Height uint16
 	Console       bool // bind it on /dev/console
+	OwnDev        bool // but not where /dev is bound: it would appear on the host, whose mounts are peers
 }
 
 // What implements Op.
@@ -338,6 +353,12 @@ type Sysctl struct{ Key, Path, Value string }
 
 // What implements Op.
 func (o Sysctl) What() string { return "set sysctl " + o.Key + "=" + o.Value }
+
+// MakeCwd makes the directory in which the process starts, where it is missing.
+type MakeCwd struct{ Path string }
+
+// What implements Op.
+func (o MakeCwd) What() string { return "make working directory " + o.Path }
 
 // Mask hides a path: a file behind /dev/null, a directory behind an empty read-only tmpfs.
 type Mask struct {

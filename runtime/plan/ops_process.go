@@ -162,8 +162,6 @@ type Chdir struct {
 	Path string
 	// Try: a directory that the present user may not enter is left to the next Chdir.
 	Try bool
-	// Make creates what is missing.
-	Make bool
 }
 
 // What implements Op.

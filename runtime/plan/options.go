@@ -28,6 +28,7 @@ const (
 type mountOption struct {
 	name        string
 	set, clear  uint64 // attributes of the mount
+	atimeIf     uint64 // see Attr.AtimeIf
 	recursive   bool   // for all mounts below too
 	propagation uint64 // MS_*
 	flag        string // handed to the file system as a flag of fsconfig(2)
@@ -50,10 +51,12 @@ var mountOptions = []mountOption{
 	{name: "dirsync", flag: "dirsync"},
 	{name: "remount", remount: true},
 	{name: "mand"}, {name: "nomand"},
-	{name: "atime", clear: attrAtime}, {name: "noatime", set: attrNoAtime, clear: attrAtime},
+	{name: "atime", clear: attrAtime, atimeIf: attrNoAtime}, {name: "noatime", set: attrNoAtime, clear: attrAtime},
 	{name: "diratime", clear: attrNoDirAtime}, {name: "nodiratime", set: attrNoDirAtime},
-	{name: "relatime", clear: attrAtime}, {name: "norelatime", set: attrStrictAtime, clear: attrAtime},
-	{name: "strictatime", set: attrStrictAtime, clear: attrAtime}, {name: "nostrictatime", clear: attrAtime},
+	{name: "relatime", clear: attrAtime},
+	{name: "norelatime", set: attrStrictAtime, clear: attrAtime, atimeIf: attrAtime},
+	{name: "strictatime", set: attrStrictAtime, clear: attrAtime},
+	{name: "nostrictatime", clear: attrAtime, atimeIf: attrStrictAtime},
 	{name: "iversion"}, {name: "noiversion"},
 	{name: "lazytime", flag: "lazytime"}, {name: "nolazytime", flag: "nolazytime"},
 	{name: "silent"}, {name: "loud"},
@@ -117,6 +120,9 @@ func parseOptions(options []string) parsedOptions {
 			merge(&p.attr.RecSet, &p.attr.RecClear, known)
 		} else {
 			merge(&p.attr.Set, &p.attr.Clear, known)
+			if known.clear&attrAtime != 0 {
+				p.attr.AtimeIf = known.atimeIf
+			}
 		}
 		if known.propagation != 0 {
 			p.attr.Propagation = append(p.attr.Propagation, known.propagation)

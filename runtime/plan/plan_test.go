@@ -26,8 +26,10 @@ func TestParseOptions(t *testing.T) {
 		{"noatime relatime", parsedOptions{attr: Attr{Clear: attrAtime}}},
 		{"relatime noatime", parsedOptions{attr: Attr{Set: attrNoAtime, Clear: attrAtime}}},
 		{"noatime strictatime", parsedOptions{attr: Attr{Set: attrStrictAtime, Clear: attrAtime}}},
-		{"strictatime nostrictatime", parsedOptions{attr: Attr{Clear: attrAtime}}},
-		{"norelatime atime", parsedOptions{attr: Attr{Clear: attrAtime}}},
+		{"strictatime nostrictatime", parsedOptions{attr: Attr{Clear: attrAtime, AtimeIf: attrStrictAtime}}},
+		{"norelatime atime", parsedOptions{attr: Attr{Clear: attrAtime, AtimeIf: attrNoAtime}}},
+		{"norelatime", parsedOptions{attr: Attr{Set: attrStrictAtime, Clear: attrAtime, AtimeIf: attrAtime}}},
+		{"norelatime noatime", parsedOptions{attr: Attr{Set: attrNoAtime, Clear: attrAtime}}},
 		{"nodiratime", parsedOptions{attr: Attr{Set: attrNoDirAtime}}},
 		{"nodiratime diratime", parsedOptions{attr: Attr{Clear: attrNoDirAtime}}},
 		{"nosymfollow", parsedOptions{attr: Attr{Set: attrNoSymFollow}}},
@@ -253,6 +255,26 @@ func TestJSON(t *testing.T) {
 	for i, op := range p.Child {
 		if got.Child[i].Op != Kind(op) || got.Child[i].What != op.What() || op.What() == "" {
 			t.Errorf("op %d is %+v, want %s", i, got.Child[i], op.What())
+		}
+	}
+}
+
+// TestMountLabel: the label goes to file systems whose files the policy does not label.
+func TestMountLabel(t *testing.T) {
+	host := v2()
+	host.SELinux = true
+	p, err := Compile(with(func(s *specs.Spec) { s.Linux.MountLabel = "u:r:t:s0" }), host, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, op := range p.Child {
+		m, ok := op.(Mount)
+		if !ok {
+			continue
+		}
+		want := m.Type == "tmpfs" || m.Type == "devpts"
+		if got := slices.Contains(m.Data, "context=u:r:t:s0"); got != want && m.Type != "cgroup2" {
+			t.Errorf("%s: context %v, want %v", m.What(), got, want)
 		}
 	}
 }

@@ -150,7 +150,7 @@ func (c *compiler) user(p *specs.Process, load *loading) error {
 	}
 	c.add(BoundingSet{Keep: sets[0], Last: c.host.LastCap})
 	c.add(OwnStdio{UID: p.User.UID, GID: p.User.GID, Terminal: p.Terminal})
-	c.add(Chdir{Path: path.Clean(p.Cwd), Try: true, Make: !c.exec}) // an exec makes no directory, as with runc
+	c.add(Chdir{Path: path.Clean(p.Cwd), Try: true})
 	u := SetUser{UID: p.User.UID, GID: p.User.GID, Groups: p.User.AdditionalGids}
 	if c.host.Rootless {
 		if len(u.Groups) > 0 && !c.host.IDMapHelpers {

@@ -101,6 +101,105 @@ func TestAdvisoryPlaces(t *testing.T) {
 		h.Cleanup(func() { unix.Unmount(src+"/proc", unix.MNT_DETACH) })
 		b := h.Bundle().Edit(mnt("/host", "none", src, "rbind"), mnt("/host/proc", "none", "/proc", "rbind")).Sh("grep -c ' /host/proc proc ' /proc/mounts")
 		h.Want(h.Run(b), "2", 0)
+		for _, dest := range []string{"/host/proc/sys", "/host/proc/uptime"} {
+			b = h.Bundle().Edit(mnt("/host", "none", src, "rbind"), mnt(dest, "none", "/proc/version", "bind"))
+			h.Write(b)
+			h.FailRT("/proc", "run", "--bundle", b.Dir, b.ID)
+		}
+		b = h.Bundle().Edit(mnt("/x", "tmpfs", "t")).Sh("true") // the root file system brings its own procfs
+		withoutMounts(b, "/proc")
+		place(h, b, "x", "proc")
+		if err := unix.Mount("proc", b.Rootfs+"/proc", "proc", 0, ""); err != nil {
+			h.Fatalf("%v", err)
+		}
+		h.Cleanup(func() { unix.Unmount(b.Rootfs+"/proc", unix.MNT_DETACH) })
+		h.Write(b)
+		h.FailRT("/proc", "run", "--bundle", b.Dir, b.ID)
+	})
+	for _, dir := range []string{"proc", "sys"} {
+		row(t, "CVE-2019-19921 "+dir+" is exchanged by the time of the hooks", func(h *H) {
+			b := h.Bundle().Sh("true")
+			b.Edit(fmt.Sprintf(`hooks.createRuntime=[{"path":"/bin/sh","args":["sh","-c","mv %[1]s/%[2]s %[1]s/old && mkdir %[1]s/%[2]s"]}]`, b.Rootfs, dir))
+			h.Write(b)
+			h.FailRT("/"+dir, "run", "--bundle", b.Dir, b.ID)
+			if _, err := os.Stat(b.Rootfs + "/old"); err != nil {
+				h.Errorf("the hook has exchanged nothing: %v", err)
+			}
+		})
+	}
+}
+
+// mountPoints reads the mount points of a mountinfo file.
+func mountPoints(text string) map[string]bool {
+	points := map[string]bool{}
+	for _, l := range strings.Split(text, "\n") {
+		if f := strings.Fields(l); len(f) > 6 {
+			points[f[4]] = true
+		}
+	}
+	return points
+}
+
+// runInside runs a container and looks, from a hook before the pivot, at what was mounted: all of it must be below the root file
+// system. The copy of the host's mounts that the container has at that time is not the host's, so that nothing would be seen there.
+func runInside(h *H, b *Bundle) (Result, int) {
+	seen := h.TempDir() + "/mountinfo"
+	b.Edit(`hooks.createRuntime=[{"path":"/bin/sh","args":["sh","-c","p=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/'); cat /proc/$p/mountinfo >` + seen + `"]}]`)
+	r := h.Run(b)
+	data, err := os.ReadFile(seen)
+	if err != nil {
+		return r, 0
+	}
+	before, _ := os.ReadFile("/proc/self/mountinfo")
+	old, inside := mountPoints(string(before)), 0
+	for p := range mountPoints(string(data)) {
+		switch {
+		case old[p] && !strings.HasPrefix(p, b.Rootfs):
+		case p == b.Rootfs || strings.HasPrefix(p, b.Rootfs+"/"):
+			inside++
+		default:
+			h.Errorf("mounted outside of the root file system: %s", p)
+		}
+	}
+	return r, inside
+}
+
+func TestAdvisoryInside(t *testing.T) {
+	for _, kind := range []string{"tmpfs", "directory", "file", "mqueue", "cgroup", "devpts", "device", "tmpcopyup"} {
+		row(t, "M3 links out of the root, "+kind, func(h *H) {
+			c := newCanary(h)
+			for i, target := range []string{c.dir + "/new", c.dir + "/new/deep/er", "../../../../../../../.." + c.dir + "/made", "l2", "/l3/x"} {
+				dest := "/vol"
+				if i%2 == 1 {
+					dest = "/vol/below"
+				}
+				m := map[string]string{"tmpfs": mnt(dest, "tmpfs", "t"), "directory": mnt(dest, "none", "d", "rbind"), "file": mnt(dest, "none", "f", "bind"), "mqueue": mnt(dest, "mqueue", "m"),
+					"cgroup": mnt(dest, "cgroup", "cgroup", "ro"), "devpts": mnt(dest, "devpts", "d", "newinstance"), "device": device(`{"path":"` + dest + `/n","type":"c","major":1,"minor":3}`),
+					"tmpcopyup": mnt(dest, "tmpfs", "t", "tmpcopyup")}[kind]
+				b := h.Bundle().Edit(m).Sh("true")
+				withFile("d/", "")(h, b)
+				withFile("f", "x")(h, b)
+				place(h, b, "l2", c.dir+"/sub/none")
+				place(h, b, "l3", "../../../../../../../.."+c.dir)
+				place(h, b, "vol", target)
+				r, inside := runInside(h, b)
+				if r.Code != 0 || inside < 5 {
+					h.Errorf("%s to %s: status %d, %d mounts inside: %s", dest, target, r.Code, inside, r.Stderr)
+				}
+				c.check(h)
+				os.RemoveAll(b.Dir)
+			}
+		})
+	}
+	row(t, "MA1 MA2 links to what is inside", func(h *H) {
+		b := h.Bundle().Edit(`linux.maskedPaths=["/m"]`, `linux.readonlyPaths=["/r"]`).Sh("cat /m /inside/secret; touch /r/x /inside/dir/x 2>/dev/null || echo ro")
+		h.File(b.Rootfs+"/inside/secret", "secret", 0o644)
+		if err := os.Mkdir(b.Rootfs+"/inside/dir", 0o755); err != nil {
+			h.Fatalf("%v", err)
+		}
+		place(h, b, "m", "/inside/secret")
+		place(h, b, "r", "../../../inside/dir")
+		h.Want(h.Run(b), "ro", 0)
 	})
 }
 
@@ -130,10 +229,13 @@ func TestAdvisoryDev(t *testing.T) {
 	row(t, "CVE-2026-41579 a bind that a link leads to dev", func(h *H) {
 		dir, check := hostDev(h)
 		for _, target := range []string{"/dev", "dev", "../dev", "l2"} {
-			for _, more := range []string{`linux.devices=[]`, listed, userns} {
+			for i, more := range []string{`linux.devices=[]`, listed, userns, userns} {
 				b := h.Bundle().Edit(mnt("/data", "none", dir, "rbind"), more).Sh("ls /dev | tr '\\n' ' '")
 				place(h, b, "l2", "/dev")
 				place(h, b, "data", target)
+				if i == 3 {
+					b.Edit(listed)
+				}
 				if more == userns {
 					b.Edit(idMaps(100000, 65536))
 					rootfsOf(100000)(h, b)
@@ -204,19 +306,19 @@ func TestAdvisoryDev(t *testing.T) {
 	})
 }
 
-// procMounts are the ids of whole procfs mounts of a process, and for each how many of the mounts on it are masks (the null device)
-// and read-only pieces of itself. Ids, since the names change while a test exchanges directories.
-func procMounts(pid int) (map[string][2]int, error) {
+// procMounts are the ids of whole procfs mounts of a process, and for each how many of the mounts on it are masks (the null device),
+// read-only pieces of itself, and others. Ids, since the names change while a test exchanges directories.
+func procMounts(pid int) (map[string][3]int, error) {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/mountinfo", pid))
 	if err != nil {
 		return nil, err
 	}
-	found := map[string][2]int{}
+	found := map[string][3]int{}
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
 	for _, l := range lines {
 		f := strings.Fields(l)
 		if strings.Contains(l, " - proc ") && f[3] == "/" {
-			found[f[0]] = [2]int{}
+			found[f[0]] = [3]int{}
 		}
 	}
 	for _, l := range lines {
@@ -229,6 +331,8 @@ func procMounts(pid int) (map[string][2]int, error) {
 			n[0]++
 		} else if strings.Contains(l, " - proc ") && strings.HasPrefix(f[5], "ro") {
 			n[1]++
+		} else {
+			n[2]++
 		}
 		found[f[1]] = n
 	}
@@ -253,6 +357,8 @@ func TestAdvisoryProcExchanged(t *testing.T) {
 			}
 		}
 		b.Edit(`linux.maskedPaths=["/proc/keys","/proc/timer_list","/proc/cpuinfo"]`, `linux.readonlyPaths=["/proc/sys","/proc/bus","/proc/irq"]`)
+		b.Edit(mnt("/proc/uptime", "none", h.File("up", "1 2", 0o644), "bind"))
+		h.File(b.Rootfs+"/fake/uptime", "", 0o644)
 		h.Write(b)
 		stop := swap(h, b.Rootfs+"/proc", b.Rootfs+"/fake")
 		defer stop()
@@ -271,8 +377,8 @@ func TestAdvisoryProcExchanged(t *testing.T) {
 				h.Errorf("%d procfs mounts", len(mounts))
 			}
 			for m, n := range mounts {
-				if n != [2]int{3, 3} {
-					h.Errorf("round %d: procfs %s has %d masks and %d read-only paths, want 3 and 3", made, m, n[0], n[1])
+				if n != [3]int{3, 3, 1} {
+					h.Errorf("round %d: procfs %s has %d masks, %d read-only paths and %d other mounts, want 3, 3, 1", made, m, n[0], n[1], n[2])
 				}
 			}
 			h.MustRT("delete", "-f", id)
