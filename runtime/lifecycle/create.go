@@ -19,6 +19,7 @@ import (
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/launch"
 	"github.com/tare-oci/tare/runtime/plan"
+	"github.com/tare-oci/tare/runtime/rdt"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
@@ -35,6 +36,8 @@ type creation struct {
 	relay  *signals // of a runtime in the foreground
 
 	devices *netDevices // nil: linux.netDevices has none
+	resctrl *rdt.FS
+	rdt     *rdt.Group // nil: linux.intelRdt is not set
 }
 
 // Create makes a container up to the point where only its program is missing: steps 1 to 5 of the lifecycle in runtime.md. On
@@ -57,6 +60,9 @@ func (k *creation) look(wait bool) (err error) {
 		return err
 	}
 	if err := k.checkTerminal(); err != nil {
+		return err
+	}
+	if err := k.lookRdt(); err != nil {
 		return err
 	}
 	return k.lookNetDevices()
@@ -91,9 +97,11 @@ func (k *creation) steps(ctx context.Context, wait bool) []func() error {
 	return []func() error{
 		k.describe,
 		k.enterCgroup,
+		k.enterRdt,
 		func() error { return k.clone(wait) },
 		func() error { return k.child.Begin() },
 		func() error { return k.record(wait) },
+		k.joinRdt,
 		k.moveNetDevices,
 		k.limits,
 		func() error { return k.c.Save() },
@@ -349,6 +357,9 @@ func (k *creation) undo(ctx context.Context, reason error) error {
 	}
 	if k.o.PidFile != "" && k.child != nil {
 		k.removePidFile()
+	}
+	if err := k.undoRdt(); err != nil {
+		reason = fmt.Errorf("%w (and cleaning up: %v)", reason, err)
 	}
 	if k.c.Init.Pid == 0 {
 		k.c.Hooks = nil // nothing was created that a poststop hook could undo

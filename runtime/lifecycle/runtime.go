@@ -16,6 +16,7 @@ import (
 
 	"github.com/tare-oci/tare/internal/sys/pidfd"
 	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/rdt"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
@@ -33,7 +34,8 @@ type Runtime struct {
 	Debug    func(text string) // takes sentences about what is done; not nil
 	Rootless Rootless
 
-	group func(json.RawMessage) (group, error) // reads a container's cgroup from its state
+	group   func(json.RawMessage) (group, error) // reads a container's cgroup from its state
+	resctrl func() (*rdt.FS, error)              // finds the resctrl file system
 
 	// For tests: 1 + the instruction of the child, and 1 + the step of the parent, that fail.
 	fault, parentFault int
@@ -55,7 +57,7 @@ type group interface {
 
 // New returns the runtime over the state directory root, an absolute path.
 func New(root string, warn func(text string)) *Runtime {
-	return &Runtime{Root: root, Warn: warn, Debug: func(string) {}, group: decodeGroup}
+	return &Runtime{Root: root, Warn: warn, Debug: func(string) {}, group: decodeGroup, resctrl: rdt.Detect}
 }
 
 func decodeGroup(data json.RawMessage) (group, error) {
