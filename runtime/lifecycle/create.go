@@ -29,6 +29,7 @@ type creation struct {
 	r      *Runtime
 	o      CreateOptions
 	attach bool // this process stays with the container's terminal
+	starts bool // run, not create
 	c      *state.Container
 	join   []cgroup.JoinFile
 	listen *os.File
@@ -38,6 +39,7 @@ type creation struct {
 	devices *netDevices // nil: linux.netDevices has none
 	resctrl *rdt.FS
 	rdt     *rdt.Group // nil: linux.intelRdt is not set
+	proxy   *notifyProxy
 }
 
 // Create makes a container up to the point where only its program is missing: steps 1 to 5 of the lifecycle in runtime.md. On
@@ -96,6 +98,7 @@ var errFault = errors.New("fault for a test")
 func (k *creation) steps(ctx context.Context, wait bool) []func() error {
 	return []func() error{
 		k.describe,
+		k.makeNotify,
 		k.enterCgroup,
 		k.enterRdt,
 		func() error { return k.clone(wait) },
@@ -387,6 +390,7 @@ func (k *creation) close() {
 		k.listen.Close()
 	}
 	k.devices.close()
+	k.proxy.close()
 	if k.child != nil {
 		k.child.Close()
 	}

@@ -45,13 +45,23 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("%s in the state of %s: %w", spec.ConfigName, id, err)
 	}
+	proxy, err := r.startNotify(c)
+	if err != nil {
+		return err
+	}
+	defer proxy.close()
 	if err := r.startHooks(ctx, c, sp); err != nil {
 		return r.abandon(ctx, c, err)
 	}
 	if err := release(c, sp); err != nil {
 		return err
 	}
-	return r.poststart(ctx, c)
+	if err := r.poststart(ctx, c); err != nil {
+		return err
+	}
+	c.Close() // others may work on the container while it gets ready
+	proxy.awaitReady(ctx, r, c.Init, c.Init.Pid)
+	return nil
 }
 
 // release lets the waiting init go on to the program.
