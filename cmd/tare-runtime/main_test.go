@@ -67,7 +67,7 @@ func TestErrors(t *testing.T) {
 		{"update --memory 64M none", "container does not exist", 1},
 		{"update --memory 64X none", `invalid value \"64X\" for flag -memory: invalid size \"64X\"`, 1},
 		{"update --cpu-share -1 none", `invalid value \"-1\" for flag -cpu-share: invalid syntax`, 1},
-		{"update --l3-cache-schema x none", "Intel RDT is not supported", 1},
+		{"update --l3-cache-schema x none", "container does not exist", 1},
 		{"update -r /none none", "open /none: no such file or directory", 1},
 		{"exec none", "exec failed: process args cannot be empty", 255},
 		{"exec -g x none true", `invalid value \"x\" for flag -g: not a group number`, 1},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -19,9 +20,9 @@ func updateCommand(s *flags.Set) action {
 	var res specs.LinuxResources
 	s.String(&file, "resources,r", "FILE|-", "JSON of the specification's linux.resources; other limits on the line are ignored")
 	updateFlags(s, &res)
-	rdt := func(string) error { return errors.New("Intel RDT is not supported") }
-	s.Func(rdt, "l3-cache-schema", "SCHEMA", "")
-	s.Func(rdt, "mem-bw-schema", "SCHEMA", "")
+	var class specs.LinuxIntelRdt
+	s.String(&class.L3CacheSchema, "l3-cache-schema", "SCHEMA", "cache of the container's class of service, such as L3:0=f;1=f0")
+	s.String(&class.MemBwSchema, "mem-bw-schema", "SCHEMA", "memory bandwidth of the container's class of service, such as MB:0=20;1=70")
 	var kernel string // the kernel has no such limits any more
 	s.String(&kernel, "kernel-memory", "SIZE", "")
 	s.String(&kernel, "kernel-memory-tcp", "SIZE", "")
@@ -29,14 +30,20 @@ func updateCommand(s *flags.Set) action {
 		if kernel != "" {
 			e.runtime.Warn("kernel memory limits are ignored: Linux has none since 5.16")
 		}
-		if file == "" {
-			return 0, e.runtime.Update(e, e.args[0], &res)
+		limits := &res
+		if file != "" {
+			var err error
+			if limits, err = readResources(e, file); err != nil {
+				return 0, err
+			}
 		}
-		from, err := readResources(e, file)
-		if err != nil {
-			return 0, err
+		if class.L3CacheSchema == "" && class.MemBwSchema == "" {
+			return 0, e.runtime.Update(e, e.args[0], limits, nil)
 		}
-		return 0, e.runtime.Update(e, e.args[0], from)
+		if file == "" && reflect.ValueOf(res).IsZero() {
+			limits = nil // a container without a cgroup has a class of service all the same
+		}
+		return 0, e.runtime.Update(e, e.args[0], limits, &class)
 	}
 }
 

@@ -79,7 +79,7 @@ func TestRealPauseAndKill(t *testing.T) {
 func TestRealDelete(t *testing.T) {
 	r, g, init, other := realContainer(t, "b")
 	limit := int64(77)
-	if err := r.Update(ctx, "b", &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}}); err != nil {
+	if err := r.Update(ctx, "b", &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: &limit}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if !contains(t, g, "pids.max", "77") {
@@ -95,7 +95,7 @@ func TestRealDelete(t *testing.T) {
 		t.Error("a process is left")
 	}
 	left(t, fmt.Sprintf("b-%d", os.Getpid()))
-	if err := r.Update(ctx, "b", &specs.LinuxResources{}); !errors.Is(err, state.ErrNotExist) {
+	if err := r.Update(ctx, "b", &specs.LinuxResources{}, nil); !errors.Is(err, state.ErrNotExist) {
 		t.Errorf("update of no container = %v", err)
 	}
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/launch"
 	"github.com/tare-oci/tare/runtime/plan"
+	"github.com/tare-oci/tare/runtime/rdt"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
@@ -28,6 +29,7 @@ type creation struct {
 	r      *Runtime
 	o      CreateOptions
 	attach bool // this process stays with the container's terminal
+	starts bool // run, not create
 	c      *state.Container
 	join   []cgroup.JoinFile
 	listen *os.File
@@ -36,6 +38,9 @@ type creation struct {
 	std    *console.Streams // of the container's process
 
 	devices *netDevices // nil: linux.netDevices has none
+	resctrl *rdt.FS
+	rdt     *rdt.Group // nil: linux.intelRdt is not set
+	proxy   *notifyProxy
 }
 
 // Create makes a container up to the point where only its program is missing: steps 1 to 5 of the lifecycle in runtime.md. On
@@ -64,6 +69,9 @@ func (k *creation) look(wait bool) (err error) {
 	if err := k.checkTerminal(); err != nil {
 		return err
 	}
+	if err := k.lookRdt(); err != nil {
+		return err
+	}
 	return k.lookNetDevices()
 }
 
@@ -87,15 +95,18 @@ var errFault = errors.New("fault for a test")
 func (k *creation) steps(ctx context.Context, wait bool) []step {
 	return []step{
 		{"record the configuration", k.describe},
+		{"make the notify socket", k.makeNotify},
 		{"make the cgroup", k.enterCgroup},
+		{"make the class of service", k.enterRdt},
 		{"clone the container's process", func() error { return k.clone(wait) }},
 		{"write its id mappings and oom score", func() error { return k.child.Begin() }},
 		{"find its start time", func() error { return k.record(wait) }},
+		{"join the class of service", k.joinRdt},
 		{"move network devices", k.moveNetDevices},
 		{"set the cgroup's limits", k.limits},
 		{"save the state", func() error { return k.c.Save() }},
 		{"run the hooks of create", func() error { return k.createHooks(ctx) }},
-		{"set rlimits", func() error { return k.child.Finish() }},
+		{"let the process go on", func() error { return k.child.Finish() }},
 		{"await the process", func() error {
 			if k.attach && k.relay == nil {
 				k.relay = catchSignals()
@@ -356,6 +367,9 @@ func (k *creation) undo(ctx context.Context, reason error) error {
 	if k.o.PidFile != "" && k.child != nil {
 		k.removePidFile()
 	}
+	if err := k.undoRdt(); err != nil {
+		reason = fmt.Errorf("%w (and cleaning up: %v)", reason, err)
+	}
 	if k.c.Init.Pid == 0 {
 		k.c.Hooks = nil // nothing was created that a poststop hook could undo
 	}
@@ -385,6 +399,7 @@ func (k *creation) close() {
 	if k.std != nil {
 		k.std.Close()
 	}
+	k.proxy.close()
 	if k.child != nil {
 		k.child.Close()
 	}

@@ -72,6 +72,9 @@ func (r *Runtime) destroy(ctx context.Context, c *state.Container) error {
 			return err
 		}
 	}
+	if err := r.destroyRdt(c); err != nil {
+		return err
+	}
 	if c.Hooks != nil {
 		for _, err := range hooks.RunAll(ctx, hooks.Poststop, c.Hooks, c.OCI(state.Stopped, 0), c.Bundle) {
 			r.Warn(err.Error())

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/rdt"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
@@ -17,11 +18,11 @@ type Event struct {
 	Data *EventData `json:"data,omitempty"` // nil with "oom"
 }
 
-// EventData is what "stats" has: the cgroup's, and two that runc has and we do not.
+// EventData is what "stats" has: the cgroup's, the class of service's, and one that runc has and we do not.
 type EventData struct {
 	*cgroup.Stats
-	IntelRdt          struct{} `json:"intel_rdt"`
-	NetworkInterfaces []string `json:"network_interfaces"`
+	IntelRdt          *rdt.Stats `json:"intel_rdt"`
+	NetworkInterfaces []string   `json:"network_interfaces"`
 }
 
 // errEnded ends Events without an error.
@@ -53,7 +54,11 @@ func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration,
 		if err != nil {
 			return err
 		}
-		return emit(Event{"stats", id, &EventData{Stats: s}})
+		class, err := r.rdtStats(c)
+		if err != nil {
+			return err
+		}
+		return emit(Event{"stats", id, &EventData{Stats: s, IntelRdt: class}})
 	}
 	if err := stats(); err != nil || once {
 		return err

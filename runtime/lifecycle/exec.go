@@ -59,6 +59,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 // addition is a process on its way into a container.
 type addition struct {
 	in      *inside
+	c       *state.Container
 	process *specs.Process
 	plan    *plan.Plan
 	relay   *signals         // of a runtime in the foreground
@@ -142,7 +143,7 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 	if err != nil {
 		return nil, err
 	}
-	x := &addition{in: in, process: p}
+	x := &addition{in: in, c: c, process: p}
 	if err := in.enter(c, sub); err != nil {
 		in.close()
 		return nil, err
@@ -186,7 +187,8 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 	}()
 	return child, x.in.r.take([]step{
 		{"write its oom score", child.Begin},
-		{"set rlimits", child.Finish},
+		{"join the class of service", func() error { return x.in.r.joinContainerRdt(x.c, child.PID) }},
+		{"let the process go on", child.Finish},
 		{"await the process", func() error {
 			if !o.Detach {
 				x.relay = catchSignals()

@@ -45,6 +45,7 @@ var faultCases = []faultCase{
 	}},
 	{"no pivot", func(b *faultBundle) { b.create.NoPivot = true }},
 	{"network device", (*faultBundle).netDevice},
+	{"class of service", (*faultBundle).classOfService},
 	{"nested cgroup", func(b *faultBundle) { b.spec.Linux.CgroupsPath = "/" + b.create.ID + "-a/b/c" }},
 }
 
@@ -68,6 +69,7 @@ type faultBundle struct {
 	create  CreateOptions
 	console *consoleSocket
 	device  string // of the host, moved into the container; "": none
+	groups  string // stand-in for a resctrl file system; "": none
 }
 
 func newFaultBundle(t *testing.T, c faultCase) *faultBundle {

@@ -54,18 +54,8 @@ func (k *creation) lookNetDevices() error {
 		return nil
 	}
 	k.devices = d
-	const own = "/proc/self/ns/net"
-	if path := networkPath(k.spec); path != "" {
-		same, err := sameFile(path, own)
-		if err != nil {
-			return fmt.Errorf("linux.netDevices: open network namespace: %w", err)
-		}
-		if same {
-			return fmt.Errorf("linux.netDevices: the network namespace %s is the host's: the container needs one of its own", path)
-		}
-	}
 	var err error
-	if d.hostNS, err = os.Open(own); err != nil {
+	if d.hostNS, err = os.Open("/proc/self/ns/net"); err != nil {
 		return fmt.Errorf("linux.netDevices: %w", err)
 	}
 	if d.host, err = rtnetlink.Open(); err != nil {
@@ -98,15 +88,6 @@ func networkPath(s *specs.Spec) string {
 		}
 	}
 	return ""
-}
-
-func sameFile(a, b string) (bool, error) {
-	s, err := os.Stat(a)
-	if err != nil {
-		return false, err
-	}
-	t, err := os.Stat(b)
-	return err == nil && os.SameFile(s, t), err
 }
 
 // moveNetDevices moves the devices while the child waits, and lets it go on.

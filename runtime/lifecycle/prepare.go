@@ -29,6 +29,7 @@ type prepared struct {
 	group   *cgroup.Group // nil: no hierarchy is mounted
 	plan    *plan.Plan
 	decided state.Facts // for later processes of the container
+	notify  bool        // the container can notify the service manager
 }
 
 // prepare reads the bundle and compiles its plan. It changes nothing.
@@ -59,6 +60,7 @@ func (r *Runtime) prepare(o *CreateOptions, waitStart, attach bool) (*prepared, 
 			return nil, err
 		}
 	}
+	p.addNotify(r, o.ID)
 	p.options = plan.Options{NoPivot: o.NoPivot, NoNewKeyring: o.NoNewKeyring, PassedFDs: o.PreserveFDs, WaitStart: waitStart,
 		Hooks: p.hasCreateHooks()}
 	if err := p.compile(); err != nil {

@@ -27,17 +27,22 @@ func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
 			return 1, err
 		}
 	}
-	k := &creation{r: r, o: o.CreateOptions, attach: !o.Detach}
+	k := &creation{r: r, o: o.CreateOptions, attach: !o.Detach, starts: true}
 	defer k.close()
 	if err := k.run(ctx); err != nil {
 		return 1, err
 	}
-	if o.Detach {
-		return 0, nil
-	}
 	k.devices.close()
 	if err := k.c.Unlock(); err != nil { // others may pause it, or change its limits, while it runs
 		return 1, k.undo(ctx, err)
+	}
+	if o.Detach {
+		k.proxy.awaitReady(ctx, r, k.c.Init, k.c.Init.Pid)
+		return 0, nil
+	}
+	// The service manager watches this process, which ends when the container does, and removes it then.
+	if k.proxy != nil {
+		go k.proxy.awaitReady(ctx, r, k.c.Init, os.Getpid())
 	}
 	status := accompany(k.child, k.relay, k.std)
 	if !o.Keep {

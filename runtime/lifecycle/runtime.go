@@ -17,6 +17,7 @@ import (
 
 	"github.com/tare-oci/tare/internal/sys/pidfd"
 	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/rdt"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
@@ -35,7 +36,8 @@ type Runtime struct {
 	Verbose  bool              // tell Debug each step and how long it took
 	Rootless Rootless
 
-	group func(json.RawMessage) (group, error) // reads a container's cgroup from its state
+	group   func(json.RawMessage) (group, error) // reads a container's cgroup from its state
+	resctrl func() (*rdt.FS, error)              // finds the resctrl file system
 
 	// For tests: 1 + the instruction of the child, and 1 + the step of the parent, that fail.
 	fault, parentFault int
@@ -92,7 +94,7 @@ type group interface {
 
 // New returns the runtime over the state directory root, an absolute path.
 func New(root string, warn func(text string)) *Runtime {
-	return &Runtime{Root: root, Warn: warn, Debug: func(string) {}, group: decodeGroup}
+	return &Runtime{Root: root, Warn: warn, Debug: func(string) {}, group: decodeGroup, resctrl: rdt.Detect}
 }
 
 func decodeGroup(data json.RawMessage) (group, error) {

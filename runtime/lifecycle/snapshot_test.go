@@ -26,6 +26,7 @@ func (b *faultBundle) snapshot() snapshot {
 	s = append(s, threads(b.t)...)
 	s = append(s, b.processes()...)
 	s = append(s, b.deviceState()...)
+	s = append(s, b.classes()...)
 	s = append(s, files(b.t, b.dir)...)
 	slices.Sort(s)
 	return s

@@ -45,13 +45,23 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("%s in the state of %s: %w", spec.ConfigName, id, err)
 	}
+	proxy, err := r.startNotify(c)
+	if err != nil {
+		return err
+	}
+	defer proxy.close()
 	if err := r.timed(step{"run the hooks of start", func() error { return r.startHooks(ctx, c, sp) }}); err != nil {
 		return r.abandon(ctx, c, err)
 	}
 	if err := r.timed(step{"start the program", func() error { return release(c, sp) }}); err != nil {
 		return err
 	}
-	return r.timed(step{"run the hooks after start", func() error { return r.poststart(ctx, c) }})
+	if err := r.timed(step{"run the hooks after start", func() error { return r.poststart(ctx, c) }}); err != nil {
+		return err
+	}
+	c.Close() // others may work on the container while it gets ready
+	proxy.awaitReady(ctx, r, c.Init, c.Init.Pid)
+	return nil
 }
 
 // release lets the waiting init go on to the program.

@@ -13,8 +13,8 @@ import (
 )
 
 // Update changes the resource limits of a container that is not stopped. What res leaves unset keeps its value; when a value
-// is refused nothing has changed.
-func (r *Runtime) Update(ctx context.Context, id string, res *specs.LinuxResources) error {
+// is refused nothing has changed. class, if not nil, has schemata of the container's class of service; res may be nil then.
+func (r *Runtime) Update(ctx context.Context, id string, res *specs.LinuxResources, class *specs.LinuxIntelRdt) error {
 	c, err := state.Open(ctx, r.Root, id)
 	if err != nil {
 		return err
@@ -23,12 +23,30 @@ func (r *Runtime) Update(ctx context.Context, id string, res *specs.LinuxResourc
 	if s := c.Status(); s == state.Stopped || s == state.Creating {
 		return fmt.Errorf("%w: %s", ErrNotRunning, s)
 	}
+	undo := func() error { return nil }
+	if class != nil {
+		if undo, err = r.updateRdt(c, class); err != nil {
+			return fmt.Errorf("update class of service: %w", err)
+		}
+	}
+	if err = r.updateCgroup(c, res); err != nil {
+		if e := undo(); e != nil {
+			return fmt.Errorf("%w (and taking back the class of service: %v)", err, e)
+		}
+	}
+	return err
+}
+
+func (r *Runtime) updateCgroup(c *state.Container, res *specs.LinuxResources) error {
+	if res == nil {
+		return nil
+	}
 	g, err := r.cgroup(c)
 	if err != nil {
 		return err
 	}
 	if g == nil {
-		return fmt.Errorf("update container %s: %w", id, errNoCgroup)
+		return fmt.Errorf("update container %s: %w", c.ID, errNoCgroup)
 	}
 	if err := dropZeroPids(c, res); err != nil {
 		return err

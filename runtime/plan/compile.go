@@ -149,8 +149,6 @@ func (c *compiler) refuse() error {
 	switch {
 	case !c.has(specs.MountNamespace):
 		return fmt.Errorf("linux.namespaces: a container without a mount namespace of its own would change the host's mounts")
-	case c.linux.IntelRdt != nil:
-		return fmt.Errorf("linux.intelRdt is not supported yet")
 	case c.host.Rootless && !c.userns:
 		return fmt.Errorf("linux.namespaces: a user namespace is needed when the runtime is not run by root")
 	case c.linux.MountLabel != "" && !c.host.SELinux:

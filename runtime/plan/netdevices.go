@@ -3,6 +3,8 @@ package plan
 import (
 	"fmt"
 	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // NetDevice moves a network device of the host into the container's network namespace, with its addresses, and sets it up. The
@@ -27,6 +29,9 @@ const ForNetDevices = "the network devices are moved"
 func (c *compiler) netDevices() error {
 	if len(c.linux.NetDevices) == 0 {
 		return nil
+	}
+	if !c.has(specs.NetworkNamespace) {
+		return fmt.Errorf("linux.netDevices: needs a network namespace of the container's own, and this one is the host's")
 	}
 	if c.host.Rootless {
 		return fmt.Errorf("linux.netDevices: only root can move network devices of the host, and the runtime is rootless")

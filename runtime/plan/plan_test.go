@@ -186,7 +186,6 @@ func TestRefusals(t *testing.T) {
 	}{
 		{func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:1] }, host,
 			"linux.namespaces: a container without a mount namespace of its own would change the host's mounts"},
-		{func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{} }, host, "linux.intelRdt is not supported yet"},
 		{func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}}; userns(s) }, user,
 			"linux.netDevices: only root can move network devices of the host, and the runtime is rootless"},
 		{func(*specs.Spec) {}, user, "linux.namespaces: a user namespace is needed when the runtime is not run by root"},

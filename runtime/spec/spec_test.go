@@ -180,6 +180,7 @@ func TestParseBad(t *testing.T) {
 		{linux(`"intelRdt": {"closID": "a/b"}`), `linux.intelRdt.closID: "a/b" is not a directory name`},
 		{linux(`"intelRdt": {"closID": ".."}`), `linux.intelRdt.closID: ".." is not a directory name`},
 		{linux(`"intelRdt": {"memBwSchema": "L3:0=f"}`), `linux.intelRdt.memBwSchema: "L3:0=f" does not start with MB:`},
+		{linux(`"intelRdt": {"memBwSchema": "MB:0=1\nL3:0=f"}`), `linux.intelRdt.memBwSchema: "MB:0=1\nL3:0=f" is not one line`},
 		{linux(`"intelRdt": {"schemata": ["a\nb"]}`), `linux.intelRdt.schemata[0]: "a\nb" is not one line`},
 		{linux(`"memoryPolicy": {"mode": "MPOL_BIND"}`), `linux.memoryPolicy.nodes: missing, MPOL_BIND needs them`},
 		{linux(`"memoryPolicy": {"mode": "MPOL_LOCAL", "nodes": "0"}`), `linux.memoryPolicy.nodes: want none with MPOL_LOCAL, got "0"`},

@@ -255,6 +255,8 @@ func (v *validator) intelRdt(r *specs.LinuxIntelRdt) {
 	}
 	if s := r.MemBwSchema; s != "" && !strings.HasPrefix(s, "MB:") {
 		v.bad("linux.intelRdt.memBwSchema: %s does not start with MB:", quote(s))
+	} else if strings.Contains(s, "\n") {
+		v.bad("linux.intelRdt.memBwSchema: %s is not one line", quote(s))
 	}
 	if s := r.L3CacheSchema; s != "" && !strings.HasPrefix(s, "L3:") {
 		v.warn("linux.intelRdt.l3CacheSchema: %s does not start with L3:", quote(s))

@@ -47,6 +47,12 @@ func (s *State) encode() ([]byte, error) {
 	} else {
 		b = append(b, s.Cgroup...)
 	}
+	b = jsonw.Key(b, "intelRdt")
+	if len(s.IntelRdt) == 0 {
+		b = append(b, "null"...)
+	} else {
+		b = append(b, s.IntelRdt...)
+	}
 	b = jsonw.Bool(b, "noPivot", s.NoPivot)
 	b = jsonw.Bool(b, "ownPidNS", s.OwnPidNS)
 	b = jsonw.Bool(b, "rootless", s.Rootless)

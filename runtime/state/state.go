@@ -52,6 +52,7 @@ type State struct {
 	Annotations  map[string]string `json:"annotations"`  // of the config
 	Hooks        *specs.Hooks      `json:"hooks"`        // of the config at create: later edits have no effect
 	Cgroup       json.RawMessage   `json:"cgroup"`       // a cgroup.Group; null: none yet
+	IntelRdt     json.RawMessage   `json:"intelRdt"`     // an rdt.Group; null: none
 	NoPivot      bool              `json:"noPivot"`      // the root was moved, not pivoted
 	OwnPidNS     bool              `json:"ownPidNS"`     // Init is process 1 of its pid namespace: its death is everybody's
 	Rootless     bool              `json:"rootless"`     // cgroup permission errors were ignored

@@ -259,6 +259,16 @@ var knownPeerDeviations = deviations(
 	does("runc", "TestNetDevices/ND1_in_a_joined_network_namespace", "property newer than 1.1.5: ignored"),
 	does("runc", "TestNetDevices/ND1_create_and_start", "property newer than 1.1.5: ignored"),
 	does("runc", "TestNetDevices/ND6_rootless", "property newer than 1.1.5: ignored"),
+	does("runc", "TestNotify/run/NOTIFY_SOCKET_run_in_the_foreground", "no barrier (before 1.2)"),
+	does("runc", "TestNotify/run/NOTIFY_SOCKET_the_runtime_is_the_service's_main_process_in_the_foreground", "no barrier (before 1.2)"),
+	skip("runc", "TestNotify/run/NOTIFY_SOCKET_READY_is_not_the_first_line", "waits for ever: looks at the first line only"),
+	does("runc", "TestNotify/run/NOTIFY_SOCKET_run_-d_waits_until_the_container_is_ready", "no barrier (before 1.2)"),
+	skip("runc", "TestNotify/run/NOTIFY_SOCKET_run_-d_ends_with_a_container_that_is_never_ready", "waits for ever when nobody reaps the process"),
+	skip("runc", "TestNotify/run/NOTIFY_SOCKET_signals_are_handed_through_before_the_container_is_ready", "waits for ever"),
+	does("runc", "TestNotify/start/NOTIFY_SOCKET_create_and_start", "no barrier (before 1.2)"),
+	skip("runc", "TestNotify/start/NOTIFY_SOCKET_others_work_on_the_container_while_start_waits", "waits for ever when nobody reaps the process"),
+	does("runc", "TestNotify/start/NOTIFY_SOCKET_a_user_of_a_user_namespace,_a_long_state_directory", "cannot use a long path"),
+	does("runc", "TestNotify/start/NOTIFY_SOCKET_create_without_it", "start fails"),
 )
 
 func deviations(list ...deviation) map[string]map[string]ocitest.Deviation {

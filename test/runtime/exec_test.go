@@ -49,6 +49,13 @@ var execCases = []execCase{
 	{row: "X descriptors", args: []string{"ls", "/proc/self/fd"}, out: "0\n1\n2\n3"},
 	{row: "X own cgroup", args: []string{"sh", "-c", "[ \"$(sed 's/^0::.*//' /proc/self/cgroup)\" = \"$(sed 's/^0::.*//' /proc/1/cgroup)\" ] && echo same"}, out: "same"},
 	{row: "X affinity final", args: []string{"sh", "-c", "grep Cpus_allowed_list /proc/self/status | tr -s '\\t' ' '"}, out: "Cpus_allowed_list: 0", edit: []string{`process.execCPUAffinity={"final":"0"}`}},
+	{row: "P29 initial", args: []string{"sh", "-c", showCPUs}, out: "0", edit: []string{`process.execCPUAffinity={"initial":"0"}`}},
+	{row: "P29 final replaces initial", args: []string{"sh", "-c", showCPUs}, out: "1", edit: []string{`process.execCPUAffinity={"initial":"0","final":"1"}`}},
+	{row: "P29 none", args: []string{"sh", "-c", showCPUs}, out: allCPUs},
+	{row: "P29 outside of the cpuset", args: []string{"true"}, code: 255, err: "affinity", edit: []string{`process.execCPUAffinity={"final":"1"}`, `linux.resources.cpu={"cpus":"0"}`}},
+	{row: "P29 the cpuset", args: []string{"sh", "-c", showCPUs}, out: "1", edit: []string{`linux.resources.cpu={"cpus":"1"}`}},
+	{row: "PE1 exec", args: []string{"uname", "-m"}, out: "~^(i686|armv8l)$", edit: []string{`linux.personality={"domain":"LINUX32"}`}},
+	{row: "MP1 exec", args: []string{"head", "-1", "/proc/self/numa_maps"}, out: "~bind:0", edit: []string{`linux.memoryPolicy={"mode":"MPOL_BIND","nodes":"0"}`}},
 	{row: "X options end at the command", args: []string{"echo", "-e", "--cwd"}, out: "--cwd"},
 	{row: "X masked paths", args: []string{"sh", "-c", "cat /proc/keys | wc -c; ls /sys/firmware | wc -l"}, out: "0\n0"},
 	{row: "X apparmor that is not there", flags: "--apparmor docker-default", args: []string{"true"}, code: 255, err: "apparmor"},
@@ -126,6 +133,16 @@ func TestExecProcess(t *testing.T) {
 			Rlimits:      []specs.POSIXRlimit{{Type: "RLIMIT_STACK", Soft: 4 << 20, Hard: 8 << 20}},
 			Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_KILL"}}}
 		h.Want(h.RT("exec", "--process", processFile(h, p), b.ID), "1\n5\n6\n/etc\n0022\n4096\nCapEff: 0000000000000000\nCapBnd: 0000000000000020\nNoNewPrivs: 1", 0)
+	})
+	row(t, "P29 process file", func(h *H) {
+		b := h.Bundle().Args("sleep", "60").Edit(`process.execCPUAffinity={"final":"0"}`)
+		h.Up(b)
+		p := specs.Process{Args: []string{"sh", "-c", showCPUs}, Env: []string{"PATH=/bin"}, Cwd: "/", ExecCPUAffinity: &specs.CPUAffinity{Final: "1"}}
+		h.Want(h.RT("exec", "--process", processFile(h, p), b.ID), "1", 0)
+		p.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0-x"}
+		h.FailRT("execCPUAffinity", "exec", "--process", processFile(h, p), b.ID)
+		p.ExecCPUAffinity = &specs.CPUAffinity{Final: "4000"}
+		h.FailRT("affinity", "exec", "--process", processFile(h, p), b.ID)
 	})
 	row(t, "X process file that is not there or bad", func(h *H) {
 		b := h.Bundle().Args("sleep", "60")

@@ -25,7 +25,7 @@ func Pair() (*os.File, *os.File, error) {
 
 // Dial connects to the listening stream socket at path, of any length. The caller closes it.
 func Dial(path string) (*os.File, error) {
-	return withSocket(path, func(fd int, short string) error {
+	return withSocket(path, unix.SOCK_STREAM, func(fd int, short string) error {
 		if err := retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: short}) }); err != nil {
 			return fmt.Errorf("connect to %s: %w", path, err)
 		}
@@ -36,7 +36,7 @@ func Dial(path string) (*os.File, error) {
 // DialPolled is Dial for a socket whose reads and writes have deadlines. A path that begins with "@" is an abstract one. Where the
 // other end accepts no connection for patience it is an error. The caller closes the socket.
 func DialPolled(path string, patience time.Duration) (*os.File, error) {
-	return withSocket(path, func(fd int, short string) error {
+	return withSocket(path, unix.SOCK_STREAM, func(fd int, short string) error {
 		limit := unix.NsecToTimeval(patience.Nanoseconds())
 		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit); err != nil {
 			return fmt.Errorf("limit the time to connect to %s: %w", path, err)
@@ -50,7 +50,7 @@ func DialPolled(path string, patience time.Duration) (*os.File, error) {
 
 // Listen makes a listening stream socket at path, of any length, which must not exist. The caller closes it and removes path.
 func Listen(path string) (*os.File, error) {
-	return withSocket(path, func(fd int, short string) error {
+	return withSocket(path, unix.SOCK_STREAM, func(fd int, short string) error {
 		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: short}); err != nil {
 			return fmt.Errorf("bind %s: %w", path, err)
 		}
@@ -62,9 +62,31 @@ func Listen(path string) (*os.File, error) {
 	})
 }
 
+// DialDatagram returns a datagram socket that sends to the one at path, of any length, or with a leading "@" at an abstract name. The
+// caller closes it.
+func DialDatagram(path string) (*os.File, error) {
+	return withSocket(path, unix.SOCK_DGRAM, func(fd int, short string) error {
+		if err := retry(func() error { return unix.Connect(fd, &unix.SockaddrUnix{Name: short}) }); err != nil {
+			return fmt.Errorf("connect to %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+// ListenDatagram makes a datagram socket at path, of any length, which must not exist. Close and deadlines end a Read of it. The
+// caller closes it and removes path.
+func ListenDatagram(path string) (*os.File, error) {
+	return withSocket(path, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, func(fd int, short string) error {
+		if err := unix.Bind(fd, &unix.SockaddrUnix{Name: short}); err != nil {
+			return fmt.Errorf("bind %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
 // withSocket calls use with a new socket and a name for path that fits: a longer one is reached through a descriptor of its
 // directory.
-func withSocket(path string, use func(fd int, short string) error) (*os.File, error) {
+func withSocket(path string, kind int, use func(fd int, short string) error) (*os.File, error) {
 	short := path
 	if len(path) > maxPath {
 		dir, base := filepath.Split(path)
@@ -78,7 +100,7 @@ func withSocket(path string, use func(fd int, short string) error) (*os.File, er
 		defer unix.Close(d)
 		short = "/proc/self/fd/" + strconv.Itoa(d) + "/" + base
 	}
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	fd, err := unix.Socket(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make socket: %w", err)
 	}

@@ -55,6 +55,47 @@ func TestSendRecv(t *testing.T) {
 	}
 }
 
+func TestDatagram(t *testing.T) {
+	for _, name := range []string{"short", strings.Repeat("l", 100) + "/" + strings.Repeat("m", 60)} {
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		l, err := ListenDatagram(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		c, err := DialDatagram(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		for _, text := range []string{"one", "two"} {
+			if _, err := c.WriteString(text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		buf := make([]byte, 64)
+		for _, want := range []string{"one", "two"} {
+			if n, err := l.Read(buf); err != nil || string(buf[:n]) != want {
+				t.Errorf("read %q, %v, want %q", buf[:n], err, want)
+			}
+		}
+	}
+	name := "@tare-test-" + strconv.Itoa(os.Getpid())
+	l, err := ListenDatagram(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := DialDatagram(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+}
+
 func TestRecvRefuses(t *testing.T) {
 	a, b, err := Pair()
 	if err != nil {

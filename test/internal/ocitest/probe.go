@@ -2,9 +2,11 @@ package ocitest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,6 +15,7 @@ import (
 //
 //	probe syscall NR [ARG]…   "ok" or the name of the errno
 //	probe cwd                 what getcwd(2) says
+//	probe notify TEXT…        sends each to the socket NOTIFY_SOCKET as one datagram; "-" waits a second instead
 //	probe swap A B            exchanges two paths over and over (outside, for races)
 //	probe watch FILE           writes the permitted sets of the processes that it sees to the file, until it is killed
 //	probe deaf FILE [ARG]…    ignores and blocks every signal, and executes the file (outside)
@@ -49,6 +52,19 @@ func probe(args []string) int {
 		deafen()
 		fmt.Println(unix.Exec(args[1], args[1:], os.Environ()))
 		return 1
+	case "notify":
+		c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+		for i := 0; err == nil && i < len(args)-1; i++ {
+			if args[i+1] == "-" {
+				time.Sleep(time.Second)
+				continue
+			}
+			_, err = c.Write([]byte(args[i+1]))
+		}
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
 	case "swap":
 		for {
 			unix.Renameat2(unix.AT_FDCWD, args[1], unix.AT_FDCWD, args[2], unix.RENAME_EXCHANGE)
