@@ -32,6 +32,7 @@ type Runtime struct {
 	Warn     func(text string) // takes sentences about what went wrong without consequence; not nil
 	Debug    func(text string) // takes sentences about what is done; not nil
 	Rootless Rootless
+	Systemd  bool // new containers are scopes of systemd
 
 	group func(json.RawMessage) (group, error) // reads a container's cgroup from its state
 
@@ -65,6 +66,9 @@ func decodeGroup(data json.RawMessage) (group, error) {
 	}
 	if len(g.Dirs) == 0 {
 		return nil, nil
+	}
+	if g.Unit != nil {
+		return unitGroup{g}, nil
 	}
 	return g, nil
 }

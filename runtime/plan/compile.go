@@ -23,6 +23,8 @@ type Host struct {
 	SELinux   bool
 	AppArmor  bool
 	CgroupV2  bool // the cgroup of the container is one directory of cgroup2
+	// Placed: the parent moves the clone into its cgroup, or a part of it, before the clone does anything.
+	Placed bool
 	// Cgroups names the hierarchies that the child joins by itself, in the order of the descriptors given to the launcher.
 	Cgroups       []string
 	CgroupMounts  []CgroupMount // one per version 1 hierarchy
@@ -188,7 +190,7 @@ var joinOrder = []specs.LinuxNamespaceType{specs.UserNamespace, specs.IPCNamespa
 func (c *compiler) enter() error {
 	// The cgroup namespace's root is the cgroup at the moment of unshare: it must come after the child joined its cgroup.
 	cloneFlags := c.newFlags &^ (NewCgroup | NewTime)
-	var cgroups []Op
+	cgroups := placed(c.host)
 	for i, name := range c.host.Cgroups {
 		cgroups = append(cgroups, JoinCgroup{Name: name, Index: i})
 	}
@@ -222,6 +224,14 @@ func (c *compiler) enter() error {
 	}
 	if c.newFlags&NewCgroup != 0 {
 		c.add(Unshare{NewCgroup})
+	}
+	return nil
+}
+
+// placed is the wait of a clone that the parent moves.
+func placed(host *Host) []Op {
+	if host.Placed {
+		return []Op{Wait{"the process is in its cgroup"}}
 	}
 	return nil
 }

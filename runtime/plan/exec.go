@@ -27,7 +27,7 @@ func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
 	if err := c.affinity(in.InitialCPUs); err != nil {
 		return nil, err
 	}
-	var cgroups []Op
+	cgroups := placed(host)
 	for i, name := range host.Cgroups {
 		cgroups = append(cgroups, JoinCgroup{Name: name, Index: i})
 	}
