@@ -79,6 +79,9 @@ func (r *Runtime) startHooks(ctx context.Context, c *state.Container, s *specs.S
 		return err
 	}
 	defer in.close()
+	if err := in.enter(c, nil); err != nil {
+		return err
+	}
 	return in.run(ctx, hooks.StartContainer, c.Hooks, c.OCI(state.Created, in.pid(c.Init.Pid)))
 }
 
