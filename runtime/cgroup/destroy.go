@@ -25,8 +25,15 @@ const (
 func (g *Group) Destroy(ctx context.Context) error {
 	ctx, cancel := withTimeout(ctx, destroyTimeout)
 	defer cancel()
+	replaced := g.replaced()
 	for i := range g.Dirs {
 		d := &g.Dirs[i]
+		if replaced {
+			if !g.Managed(d) && d.own() {
+				_, _ = d.removeTree() // what nothing is in
+			}
+			continue
+		}
 		if g.Managed(d) {
 			if err := g.emptyUnit(ctx, d); err != nil {
 				return err

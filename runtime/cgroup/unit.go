@@ -98,6 +98,12 @@ func (g *Group) Present() bool {
 	return err == nil && id == g.Unit.ID
 }
 
+// replaced tells whether a unit has the place of this one, which has ended: what is in any hierarchy there is the other's.
+func (g *Group) replaced() bool {
+	d := g.tracked()
+	return d != nil && !g.Present() && cgroupfs.IsDir(d.dir())
+}
+
 // emptyUnit kills what is left in a directory that is systemd's. One that is not the container's, or not any more, is left alone.
 func (g *Group) emptyUnit(ctx context.Context, d *Dir) error {
 	for wait := 100 * time.Microsecond; g.Present(); wait = min(2*wait, 20*time.Millisecond) {
