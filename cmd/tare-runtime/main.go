@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -59,7 +58,7 @@ func (g *globals) define(s *flags.Set) {
 	s.String(&g.log, "log", "FILE", "append log lines to FILE (default: write them to stderr)")
 	s.String(&g.logFormat, "log-format", "text|json", "format of log lines (default: text)")
 	s.String(&g.root, "root", "DIR", "directory of the containers' state, on a tmpfs (default: /run/tare, or $XDG_RUNTIME_DIR/tare)")
-	s.Bool(&g.systemdCgroup, "systemd-cgroup", "not supported: cgroups are managed through cgroupfs")
+	s.Bool(&g.systemdCgroup, "systemd-cgroup", "have systemd make the cgroups of new containers (cgroupsPath is slice:prefix:name)")
 	s.String(&g.rootless, "rootless", "true|false|auto", "ignore cgroup permission errors (default: auto)")
 	s.Bool(&g.help, "help,h", "show help")
 	s.Bool(&g.version, "version,v", "print the version")
@@ -130,16 +129,9 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	return log.fail(c, status, err)
 }
 
-// errSystemd says what to do about a flag that we do not have.
-var errSystemd = errors.New("--systemd-cgroup is not supported: tare-runtime manages cgroups through cgroupfs; " +
-	"set the caller's cgroup driver to cgroupfs")
-
 // prepare makes the runtime that the global flags describe.
 func (e *env) prepare() error {
 	g := e.globals
-	if g.systemdCgroup {
-		return errSystemd
-	}
 	root := g.root
 	if root == "" {
 		uid := os.Geteuid()
@@ -155,6 +147,7 @@ func (e *env) prepare() error {
 		return fmt.Errorf("find state directory: %w", err)
 	}
 	e.runtime = lifecycle.New(root, func(text string) { e.log.print("warning", text) })
+	e.runtime.Systemd = g.systemdCgroup
 	if g.debug {
 		e.runtime.Verbose = true
 		e.runtime.Debug = func(text string) { e.log.print("debug", text) }

@@ -47,7 +47,11 @@ func (g *Group) ApplyLimits(res *specs.LinuxResources) error {
 // Update changes the limits of a running container: what res leaves unset keeps its value, device rules are not
 // touched. All or nothing: when a value is refused, those written before get their old value back. With
 // memory.checkBeforeUpdate a limit below the present usage is refused.
-func (g *Group) Update(res *specs.LinuxResources) error {
+func (g *Group) Update(res *specs.LinuxResources) error { return g.UpdateWith(res, nil) }
+
+// UpdateWith is Update, with something that is done in between: then is called with all values written, its error undoes them, and
+// afterwards they are written again, since it may have changed them.
+func (g *Group) UpdateWith(res *specs.LinuxResources, then func() error) error {
 	settings, err := g.compile(res)
 	if err != nil {
 		return err
@@ -56,7 +60,13 @@ func (g *Group) Update(res *specs.LinuxResources) error {
 		return err
 	}
 	w := &writer{g: g, journal: []undo{}}
-	if err := w.writeAll(settings); err != nil {
+	err = w.writeAll(slices.Clone(settings))
+	if err == nil && then != nil {
+		if err = then(); err == nil {
+			err = w.writeAll(settings)
+		}
+	}
+	if err != nil {
 		if back := w.rollback(); back != nil {
 			return fmt.Errorf("%w (and going back: %v)", err, back)
 		}

@@ -21,12 +21,25 @@ const (
 // Destroy kills the processes that are left in the group and removes it from every hierarchy, with the groups below it.
 // Only directories that Create made are removed; of the parents among them those that nobody uses. It waits until ctx
 // ends (10 s without a deadline) and then names the processes that would not go. It may be repeated; a group that is
-// gone is no error.
+// gone is no error. What is systemd's of a unit is emptied only.
 func (g *Group) Destroy(ctx context.Context) error {
 	ctx, cancel := withTimeout(ctx, destroyTimeout)
 	defer cancel()
+	replaced := g.replaced()
 	for i := range g.Dirs {
 		d := &g.Dirs[i]
+		if replaced {
+			if !g.Managed(d) && d.own() {
+				_, _ = d.removeTree() // what nothing is in
+			}
+			continue
+		}
+		if g.Managed(d) {
+			if err := g.emptyUnit(ctx, d); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := g.destroy(ctx, d); err != nil {
 			return err
 		}
@@ -62,7 +75,7 @@ func (g *Group) destroy(ctx context.Context, d *Dir) error {
 	}
 }
 
-// remove tries to remove the subtree, deepest first. A directory that was there before is done when it is empty.
+// remove tries to remove the subtree. A directory that was there before is done when it is empty.
 func (d *Dir) remove() (bool, error) {
 	if d.own() {
 		err := cgroupfs.Rmdir(d.dir())
@@ -74,15 +87,20 @@ func (d *Dir) remove() (bool, error) {
 			return false, &fileError{op: "rmdir", path: d.dir(), err: err}
 		}
 	}
-	subs, err := d.subtree()
-	if err != nil {
-		return false, err
-	}
 	if !d.own() {
 		pids, err := d.allProcs()
 		return len(pids) == 0, err
 	}
-	done := true
+	return d.removeTree()
+}
+
+// removeTree tries to remove the directory and all below it, deepest first.
+func (d *Dir) removeTree() (done bool, err error) {
+	subs, err := d.subtree()
+	if err != nil {
+		return false, err
+	}
+	done = true
 	for _, sub := range slices.Backward(subs) {
 		if err := cgroupfs.Rmdir(path.Join(d.dir(), sub)); err != nil && err != syscall.ENOENT {
 			done = false

@@ -20,6 +20,7 @@ import (
 type Group struct {
 	Mode Mode  `json:"mode"`
 	Dirs []Dir `json:"dirs"`
+	Unit *Unit `json:"unit,omitempty"` // nil: the group is not systemd's
 }
 
 // Dir is the group's directory in one hierarchy.
@@ -88,7 +89,14 @@ func (g *Group) AppendJSON(b []byte) []byte {
 		b = jsonw.Text(b, "path", d.Path)
 		b = append(jsonw.Strings(jsonw.Key(b, "made"), d.Made), '}')
 	}
-	return append(b, ']', '}')
+	b = append(b, ']')
+	if u := g.Unit; u != nil {
+		b = append(jsonw.Key(b, "unit"), '{')
+		b = jsonw.Text(b, "name", u.Name)
+		b = jsonw.Bool(b, "user", u.User)
+		b = append(jsonw.Uint(b, "id", u.ID), '}')
+	}
+	return append(b, '}')
 }
 
 // find returns the directory whose hierarchy carries a controller, or nil.
@@ -112,7 +120,7 @@ func (g *Group) unified() *Dir {
 // Create makes the group in every hierarchy. A group that exists is taken over if it holds no process and is not frozen
 // (else ErrUnfit). On cgroup2 the controllers that are available are enabled down to the group, on version 1 an empty
 // cpuset gets its parent's processors and memory nodes. res tells which controllers must be there; it may be nil. On
-// error everything that Create made is removed again. A lack of rights is ErrNotPermitted.
+// error everything that Create made is removed again. A lack of rights is ErrNotPermitted. What is systemd's of a unit is left to Started.
 func (g *Group) Create(res *specs.LinuxResources) error {
 	settings, err := g.compile(res)
 	if err != nil {
@@ -120,6 +128,9 @@ func (g *Group) Create(res *specs.LinuxResources) error {
 	}
 	needs := g.needed(settings)
 	for i := range g.Dirs {
+		if g.Managed(&g.Dirs[i]) {
+			continue
+		}
 		if err := create(&g.Dirs[i], needs); err != nil {
 			g.undo()
 			return err
@@ -131,9 +142,13 @@ func (g *Group) Create(res *specs.LinuxResources) error {
 // Claim returns the part of the group that does not exist yet, as if Create had made it. A state that keeps it before Create is
 // called can undo a Create that was cut short, and never touches the group of somebody else.
 func (g *Group) Claim() *Group {
-	claim := &Group{Mode: g.Mode}
+	claim := &Group{Mode: g.Mode, Unit: g.Unit}
 	for _, d := range g.Dirs {
 		d.Made = nil
+		if g.Managed(&d) {
+			claim.Dirs = append(claim.Dirs, d)
+			continue
+		}
 		for p := d.Path; p != "/" && !cgroupfs.IsDir(d.MountPoint+p); p = path.Dir(p) {
 			d.Made = append(d.Made, p)
 		}
@@ -158,7 +173,7 @@ func create(d *Dir, needs []need) error {
 		return err
 	}
 	if d.Unified {
-		return d.enable(needs)
+		return d.enable(needs, false)
 	}
 	if slices.Contains(d.Controllers, "cpuset") {
 		return d.inheritCpuset()
@@ -268,8 +283,8 @@ func (d *Dir) fillCpuset(p, name string) (string, error) {
 }
 
 // enable switches controllers on from the mount's root down to the group's parent: all that are available, as a
-// container may hand them on, but only a missing one of needs is an error.
-func (d *Dir) enable(needs []need) error {
+// container may hand them on, but only a missing one of needs is an error. Below systemd, which does that itself, only needs are.
+func (d *Dir) enable(needs []need, only bool) error {
 	dirs := []string{"/"}
 	for i, c := range d.Path {
 		if c == '/' && i > 0 {
@@ -277,14 +292,14 @@ func (d *Dir) enable(needs []need) error {
 		}
 	}
 	for _, p := range dirs {
-		if err := d.enableIn(p, needs); err != nil {
+		if err := d.enableIn(p, needs, only); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (d *Dir) enableIn(p string, needs []need) error {
+func (d *Dir) enableIn(p string, needs []need, only bool) error {
 	base := d.MountPoint + path.Join("/", p)
 	b, err := cgroupfs.ReadFile(path.Join(base, "cgroup.controllers"), 4096)
 	if err != nil {
@@ -303,7 +318,9 @@ func (d *Dir) enableIn(p string, needs []need) error {
 		return &fileError{op: "read", path: file, err: err}
 	}
 	have := strings.Fields(string(b))
-	missing := slices.DeleteFunc(available, func(c string) bool { return slices.Contains(have, c) })
+	missing := slices.DeleteFunc(available, func(c string) bool {
+		return slices.Contains(have, c) || only && !slices.ContainsFunc(needs, func(n need) bool { return n.controller == c })
+	})
 	if len(missing) == 0 {
 		return nil
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -271,5 +272,75 @@ func TestPlan(t *testing.T) {
 		if _, err := h.Plan(bad, "id"); err == nil {
 			t.Errorf("%.20q was taken", bad)
 		}
+	}
+}
+
+func TestCommonDir(t *testing.T) {
+	for _, c := range [][3]string{{"/a/b", "/a/c", "/a"}, {"/a", "/a/b", "/a"}, {"/", "/a", "/"}, {"/ab", "/a", "/"}, {"/a/b", "/a/b", "/a/b"}, {"/x", "/y", "/"}} {
+		if got := commonDir(c[0], c[1]); got != c[2] {
+			t.Errorf("%s and %s: %s", c[0], c[1], got)
+		}
+	}
+}
+
+// A unit's directories that are systemd's are neither made nor removed, and left alone if they are not the unit's any more.
+func TestUnit(t *testing.T) {
+	h := testHost(t)
+	name := fmt.Sprintf("/tare-test-%d.slice/tare-test.scope", os.Getpid())
+	g, err := h.PlanUnit(name, Unit{Name: "tare-test.scope"})
+	if err != nil {
+		t.Skip(err)
+	}
+	mkdir := func() { // what systemd does
+		for i := range g.Dirs {
+			if g.Managed(&g.Dirs[i]) {
+				if err := os.MkdirAll(g.Dirs[i].dir(), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	defer func() {
+		for _, d := range g.Dirs {
+			os.Remove(d.dir())
+			os.Remove(path.Dir(d.dir()))
+		}
+	}()
+	if err := g.Create(nil); err != nil {
+		t.Fatal(err)
+	}
+	if isThere(g.tracked().dir()) || g.Present() {
+		t.Error("Create made what is systemd's")
+	}
+	mkdir()
+	if err := g.Started(os.Getpid(), nil); !errors.Is(err, ErrUnfit) {
+		t.Errorf("a process that is elsewhere: %v", err)
+	}
+	all, _ := h.Plan(name, "")
+	cmd, _ := spawn(t, all, "")
+	if err := g.Fit(); err == nil || !strings.Contains(err.Error(), "container's cgroup is not empty") {
+		t.Errorf("fit: %v", err)
+	}
+	if err := g.Started(cmd.Process.Pid, nil); err != nil || !g.Present() {
+		t.Fatal(err)
+	}
+	var back Group
+	if err := json.Unmarshal(g.AppendJSON(nil), &back); err != nil || !reflect.DeepEqual(&back, g) {
+		t.Errorf("%+v, %v, want %+v", back, err, g)
+	}
+	foreign := *g
+	foreign.Unit = &Unit{Name: g.Unit.Name, ID: g.Unit.ID + 1}
+	foreign.Dirs = []Dir{*g.tracked()}
+	if err := foreign.Destroy(context.Background()); err != nil || cmd.Process.Signal(syscall.Signal(0)) != nil || foreign.Present() {
+		t.Errorf("a unit that took the place: %v", err)
+	}
+	if err := g.Destroy(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if !isThere(g.tracked().dir()) {
+		t.Error("Destroy removed what is systemd's")
+	}
+	if err := g.Stopped(context.Background()); err != nil || isThere(g.tracked().dir()) {
+		t.Errorf("what systemd left: %v", err)
 	}
 }

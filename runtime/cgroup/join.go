@@ -25,6 +25,17 @@ type JoinFile struct {
 // Join opens the group for a child: one file per hierarchy, cgroup2's last. The caller closes them.
 func (g *Group) Join() ([]JoinFile, error) { return g.JoinExec(0, nil) }
 
+// JoinRest is Join for those hierarchies only into which systemd does not move the first process of the group's unit.
+func (g *Group) JoinRest() ([]JoinFile, error) {
+	rest := &Group{Mode: g.Mode}
+	for _, d := range g.Dirs {
+		if !g.Managed(&d) {
+			rest.Dirs = append(rest.Dirs, d)
+		}
+	}
+	return rest.Join()
+}
+
 // JoinExec opens the group for a process that joins a running container whose first process is init (0: none is
 // running). sub names groups below the container's by controller ("cpu", "name=systemd"), or by "" for all hierarchies;
 // they must exist, and no component of theirs may lead out of the container's group.

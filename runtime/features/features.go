@@ -31,7 +31,7 @@ func Document(version, commit string) *features.Features {
 		Linux: &features.Linux{
 			Namespaces:   namespaces(),
 			Capabilities: spec.CapabilityNames(),
-			Cgroup:       &features.Cgroup{V1: yes(), V2: yes(), Systemd: no(), SystemdUser: no(), Rdma: yes()},
+			Cgroup:       &features.Cgroup{V1: yes(), V2: yes(), Systemd: yes(), SystemdUser: yes(), Rdma: yes()},
 			Seccomp: &features.Seccomp{
 				Enabled: yes(), Actions: seccompActions(), Operators: seccomp.Operators(), Archs: seccomp.Archs(),
 				KnownFlags: seccomp.Flags(), SupportedFlags: seccomp.Flags(),

@@ -19,6 +19,8 @@ type Resources struct {
 	Cgroups []*os.File
 	// CgroupDir, when not nil, is the cgroup2 directory in which the child is cloned (CLONE_INTO_CGROUP).
 	CgroupDir *os.File
+	// Place, when not nil, moves the clone with this pid into its cgroup while it waits: for a plan of a Host with Placed.
+	Place func(pid int) error
 	// Process is the pidfd of the process whose namespaces are joined; for CompileExec's plans.
 	Process *os.File
 	// Listen is the listening socket for start; for plans that wait for it.
@@ -110,11 +112,28 @@ func Start(p *plan.Plan, res *Resources) (*Child, error) {
 		c.Close()
 		return nil, err
 	}
-	if err := c.complete(m, prog.helper, pair[1]); err != nil {
+	err = c.place(res)
+	if err == nil {
+		err = c.complete(m, prog.helper, pair[1])
+	} else {
+		unix.Close(pair[1])
+	}
+	if err != nil {
 		c.Abort()
 		return nil, err
 	}
 	return c, nil
+}
+
+// place has the clone moved into its cgroup while it waits.
+func (c *Child) place(res *Resources) error {
+	if res.Place == nil {
+		return nil
+	}
+	if err := res.Place(c.PID); err != nil {
+		return err
+	}
+	return c.Go()
 }
 
 // complete replaces an intermediate process by its child and starts the helper, which reports over the child's end of the socket

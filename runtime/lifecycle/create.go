@@ -244,6 +244,9 @@ func (k *creation) enterCgroup() error {
 	if k.group == nil {
 		return nil
 	}
+	if k.scope != nil {
+		return k.enterScope()
+	}
 	if err := k.claimCgroup(); err != nil {
 		return err
 	}
@@ -311,6 +314,9 @@ func (k *creation) limits() error {
 	if k.group == nil {
 		return nil
 	}
+	if k.scope != nil {
+		return k.scope.limit(k.group, k.spec.Linux.Resources)
+	}
 	return k.group.ApplyLimits(k.spec.Linux.Resources)
 }
 
@@ -318,6 +324,9 @@ func (k *creation) resources() *launch.Resources {
 	res := &launch.Resources{Listen: k.listen, Fault: k.r.fault, Foreground: k.attach && k.o.ConsoleSocket == ""}
 	if k.std != nil {
 		res.Stdio = k.std.Child
+	}
+	if k.scope != nil {
+		res.Place = k.place
 	}
 	addCgroups(res, k.join)
 	return res
@@ -349,6 +358,12 @@ func (k *creation) createHooks(ctx context.Context) error {
 	}
 	in := inside{r: k.r, spec: k.spec, host: k.host, namespaces: namespaceFlags(k.spec, k.decided), join: k.join, process: k.child.PIDFD,
 		rootfs: k.rootfs()}
+	if k.scope != nil {
+		if err := in.joinUnit(k.group); err != nil {
+			return err
+		}
+		defer in.closeJoin()
+	}
 	st.Pid = in.pid(k.child.PID)
 	if err := in.run(ctx, hooks.CreateContainer, k.spec.Hooks, st); err != nil {
 		return err
@@ -391,6 +406,9 @@ func (k *creation) removePidFile() {
 func (k *creation) close() {
 	for _, j := range k.join {
 		j.File.Close()
+	}
+	if k.prepared != nil {
+		k.closeScope()
 	}
 	if k.listen != nil {
 		k.listen.Close()

@@ -90,7 +90,15 @@ func (in *inside) enter(c *state.Container, sub map[string]string) error {
 	if err := json.Unmarshal(c.Cgroup, g); err != nil {
 		return fmt.Errorf("decode cgroup in the state of %s: %w", c.ID, err)
 	}
-	join, err := g.JoinExec(c.Init.Pid, sub)
+	return in.enterGroup(g, c.Init.Pid, sub)
+}
+
+// enterGroup opens a group whose first process is init, 0 if none runs its program yet.
+func (in *inside) enterGroup(g *cgroup.Group, init int, sub map[string]string) error {
+	if g.Unit != nil && !g.MayJoin() {
+		return in.placeInUnit(g, init, sub)
+	}
+	join, err := g.JoinExec(init, sub)
 	if err != nil {
 		return err
 	}
@@ -107,6 +115,10 @@ func (in *inside) close() {
 	if in.process != nil {
 		in.process.Close()
 	}
+	in.closeJoin()
+}
+
+func (in *inside) closeJoin() {
 	for _, j := range in.join {
 		j.File.Close()
 	}
@@ -172,6 +184,7 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 	res := &launch.Resources{Process: x.in.process, Fault: x.in.r.fault, Stdio: x.std.Child,
 		Foreground: !o.Detach && o.ConsoleSocket == ""}
 	addCgroups(res, x.in.join)
+	res.Place = x.in.place
 	var child *launch.Child
 	clone := func() (err error) {
 		child, err = launch.Start(x.plan, res)

@@ -28,8 +28,9 @@ type inside struct {
 	host       *plan.Host
 	namespaces uint64 // in which the container differs from who created it
 	join       []cgroup.JoinFile
-	process    *os.File // pidfd of the container's first process
-	rootfs     string   // the directory of createContainer hooks, absolute
+	place      func(pid int) error // moves a process into the cgroup where it cannot join it; nil: it joins
+	process    *os.File            // pidfd of the container's first process
+	rootfs     string              // the directory of createContainer hooks, absolute
 
 	noNewKeyring bool // keep the caller's session keyring, as the container does
 }
@@ -82,6 +83,7 @@ func (in *inside) one(ctx context.Context, kind hooks.Kind, i int, hook specs.Ho
 	defer output.Close()
 	res := &launch.Resources{Process: in.process, Stdio: [3]*os.File{stdin, out, out}}
 	addCgroups(res, in.join)
+	res.Place = in.place
 	begin := time.Now()
 	child, err := launch.Start(p, res)
 	stdin.Close()

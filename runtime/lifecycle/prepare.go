@@ -27,6 +27,7 @@ type prepared struct {
 	spec    *specs.Spec
 	host    *plan.Host
 	group   *cgroup.Group // nil: no hierarchy is mounted
+	scope   *scope        // nil: the group is not systemd's
 	plan    *plan.Plan
 	decided state.Facts // for later processes of the container
 	notify  bool        // the container can notify the service manager
@@ -156,7 +157,7 @@ func (p *prepared) facts(r *Runtime, o *CreateOptions) (err error) {
 			return err
 		}
 	}
-	return p.cgroups(o.ID)
+	return p.cgroups(r, o.ID)
 }
 
 func exists(path string) bool {
@@ -181,8 +182,11 @@ func (p *prepared) rootfs() string {
 }
 
 // cgroups decides where the container's cgroup will be.
-func (p *prepared) cgroups(id string) error {
+func (p *prepared) cgroups(r *Runtime, id string) error {
 	detected, err := cgroup.Detect()
+	if r.Systemd && err == nil {
+		return p.planScope(detected, id)
+	}
 	if errors.Is(err, cgroup.ErrNoCgroups) && !asksCgroup(p.spec.Linux) {
 		return nil
 	}
@@ -192,14 +196,19 @@ func (p *prepared) cgroups(id string) error {
 	if p.group, err = detected.Plan(p.spec.Linux.CgroupsPath, id); err != nil {
 		return err
 	}
+	p.describeCgroup()
+	return nil
+}
+
+// describeCgroup tells the plan of the group.
+func (p *prepared) describeCgroup() {
 	p.host.CgroupV2 = p.group.Mode == cgroup.V2
 	p.showCgroup(p.group)
 	for i := range p.group.Dirs {
-		if !p.group.Dirs[i].Unified {
-			p.host.Cgroups = append(p.host.Cgroups, p.group.Dirs[i].Label())
+		if d := &p.group.Dirs[i]; !d.Unified && !p.group.Managed(d) {
+			p.host.Cgroups = append(p.host.Cgroups, d.Label())
 		}
 	}
-	return nil
 }
 
 // showCgroup says what the container sees of cgroups: group's directories.
@@ -231,5 +240,6 @@ func (r *Runtime) Plan(bundle string) (*plan.Plan, error) {
 	if err != nil {
 		return nil, err
 	}
+	p.closeScope()
 	return p.plan, nil
 }

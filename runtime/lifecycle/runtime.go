@@ -35,6 +35,7 @@ type Runtime struct {
 	Debug    func(text string) // takes sentences about what is done; not nil
 	Verbose  bool              // tell Debug each step and how long it took
 	Rootless Rootless
+	Systemd  bool // new containers are scopes of systemd
 
 	group   func(json.RawMessage) (group, error) // reads a container's cgroup from its state
 	resctrl func() (*rdt.FS, error)              // finds the resctrl file system
@@ -104,6 +105,9 @@ func decodeGroup(data json.RawMessage) (group, error) {
 	}
 	if len(g.Dirs) == 0 {
 		return nil, nil
+	}
+	if g.Unit != nil {
+		return unitGroup{g}, nil
 	}
 	return g, nil
 }

@@ -21,6 +21,8 @@ type Host struct {
 	SELinux   bool
 	AppArmor  bool
 	CgroupV2  bool // the cgroup of the container is one directory of cgroup2
+	// Placed: the parent moves the clone into its cgroup, or a part of it, before the clone does anything.
+	Placed bool
 	// Cgroups names the hierarchies that the child joins by itself, in the order of the descriptors given to the launcher.
 	Cgroups       []string
 	CgroupMounts  []CgroupMount // one per version 1 hierarchy
@@ -193,7 +195,7 @@ func (c *compiler) enter() error {
 		inside |= c.newFlags & NewIPC
 		cloneFlags &^= NewIPC
 	}
-	var cgroups []Op
+	cgroups := placed(c.host)
 	for i, name := range c.host.Cgroups {
 		cgroups = append(cgroups, JoinCgroup{Name: name, Index: i})
 	}
@@ -227,6 +229,14 @@ func (c *compiler) enter() error {
 	}
 	if inside != 0 {
 		c.add(Unshare{inside})
+	}
+	return nil
+}
+
+// placed is the wait of a clone that the parent moves.
+func placed(host *Host) []Op {
+	if host.Placed {
+		return []Op{Wait{"the process is in its cgroup"}}
 	}
 	return nil
 }

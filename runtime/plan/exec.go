@@ -34,6 +34,7 @@ func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
 	if err := c.affinity(in.InitialCPUs); err != nil {
 		return nil, err
 	}
+	c.add(placed(host)...)
 	for i, name := range host.Cgroups {
 		c.add(JoinCgroup{Name: name, Index: i})
 	}

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // limitCase is a container whose limits are read back from the host.
@@ -250,6 +252,15 @@ func TestCgroupPlace(t *testing.T) {
 			h.MustRT("delete", "-f", b.ID)
 			thaw()
 			h.NoLeak("delete")
+		}
+	})
+	row(t, "HK hooks inside run in the container's cgroup", func(h *H) {
+		b := h.Bundle()
+		h.File(b.Rootfs+"/hook", "#!/bin/sh\ncat /proc/self/cgroup >/seen\n", 0o755)
+		b.Spec.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/hook"}}}
+		h.Want(h.Run(b), "", 0)
+		if seen, err := os.ReadFile(b.Rootfs + "/seen"); !strings.Contains(string(seen), "memory:/"+b.ID) {
+			h.Errorf("the hook was in %q (%v)", seen, err)
 		}
 	})
 	row(t, "C25 every hierarchy", func(h *H) {

@@ -41,6 +41,7 @@ type Machine struct {
 	Files   map[string]string // path in the machine to a file or directory of the host; programs must be static or bring their libraries
 	Modules []string          // kernel modules to load ("overlay", "veth"), with what they need
 	Env     []string          // K=V for the command
+	Disk    string            // image of a root file system with systemd (SystemdDisk); empty: a tmpfs with Files
 	Dir     string            // working directory of the command; empty: "/"
 }
 
@@ -80,14 +81,15 @@ func (m Machine) Run(ctx context.Context, argv ...string) (*Result, error) {
 	if err != nil || runtime.GOARCH != "amd64" {
 		return nil, fmt.Errorf("%w: qemu-system-x86_64 on amd64 is needed", ErrUnavailable)
 	}
-	cmd := exec.CommandContext(ctx, qemu,
+	disk, kernelArgs := m.diskArgs()
+	cmd := exec.CommandContext(ctx, qemu, append(disk,
 		"-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
 		"-machine", "q35", "-accel", accel(), "-cpu", "Nehalem",
 		"-smp", strconv.Itoa(or(m.CPUs, 2)), "-m", strconv.Itoa(or(m.Memory, 512)),
 		"-kernel", m.Kernel.Image, "-initrd", filepath.Join(dir, "initrd"),
-		"-append", "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off",
+		"-append", "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off"+kernelArgs,
 		"-serial", "file:"+filepath.Join(dir, "console"),
-		"-serial", "file:"+filepath.Join(dir, "out"))
+		"-serial", "file:"+filepath.Join(dir, "out"))...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 5 * time.Second
 	said, runErr := cmd.CombinedOutput()
@@ -187,11 +189,21 @@ func (m *Machine) writeInitramfs(file string, argv []string) error {
 	a := newArchive(w)
 	a.add("dev/console", syscall.S_IFCHR|0o600, 0, 5<<8|1, nil)
 	a.tree("bin/busybox", busybox)
-	a.text("init", 0o755, initScript)
+	prefix := ""
+	if m.Disk != "" {
+		prefix = "files"
+		m.diskFiles(a)
+	} else {
+		a.text("init", 0o755, initScript)
+	}
 	a.text("bin/sh", 0, "busybox")
 	a.text("etc/tare-vm-cgroups", 0o644, map[Cgroups]string{"": cgroupsV2, CgroupV2: cgroupsV2, CgroupHybrid: cgroupsHybrid}[m.Cgroups])
 	a.text("etc/tare-vm-command", 0o644, m.command(argv))
-	mods, err := m.Kernel.modules(m.Modules)
+	modules := m.Modules
+	if m.Disk != "" {
+		modules = append([]string{"virtio_pci", "virtio_blk", "ext4"}, modules...)
+	}
+	mods, err := m.Kernel.modules(modules)
 	if err != nil {
 		return err
 	}
@@ -202,7 +214,7 @@ func (m *Machine) writeInitramfs(file string, argv []string) error {
 	}
 	a.text("etc/tare-vm-modules", 0o644, list)
 	for name, host := range m.Files {
-		a.tree(name, host)
+		a.tree(prefix+name, host)
 	}
 	if err := a.close(); err != nil {
 		return err

@@ -53,6 +53,15 @@ func IsDir(path string) bool {
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
+// Inode returns the inode number of path itself.
+func Inode(path string) (uint64, error) {
+	var st unix.Stat_t
+	if err := retry(func() error { return unix.Lstat(path, &st) }); err != nil {
+		return 0, err
+	}
+	return uint64(st.Ino), nil
+}
+
 // ReadFile returns the content of a control file, at most limit bytes; a longer one is EFBIG.
 func ReadFile(path string, limit int) ([]byte, error) {
 	fd, err := open(path, unix.O_RDONLY)
