@@ -48,21 +48,22 @@ var cwd = arg{v: at}
 
 // program is a lowered plan.
 type program struct {
-	mem    *arena
-	code   []instr
-	labels []string // per instruction, the start of its error sentence
-	ops    []plan.Op
-	op     plan.Op // being lowered
-	label  string
-	slots  []uintptr // initial values
-	named  map[string]int
-	places [marks]int // slots of what the configuration mounted on /proc, /sys and /dev; 0: nothing
-	dev    int        // slot of the directory for default devices
-	res    *Resources
-	first  int    // descriptor that the program does not get
-	asked  bool   // the child has questions on its way: see stageReady
-	helper int    // first instruction of the helper
-	ends   [2]int // of the socket pair between the child and its helper, while it is open here
+	mem     *arena
+	code    []instr
+	labels  []string // per instruction, the start of its error sentence
+	ops     []plan.Op
+	op      plan.Op // being lowered
+	label   string
+	slots   []uintptr // initial values
+	named   map[string]int
+	places  [marks]int // slots of what the configuration mounted on /proc, /sys and /dev; 0: nothing
+	dev     int        // slot of the directory for default devices
+	res     *Resources
+	first   int    // descriptor that the program does not get
+	asked   bool   // the child has questions on its way: see stageReady
+	helper  int    // first instruction of the helper
+	ends    [2]int // of the socket pair between the child and its helper, while it is open here
+	listens bool   // the child clones a helper for its seccomp listener: see listener_unsafe.go
 }
 
 func newProgram(mem *arena, res *Resources) *program {

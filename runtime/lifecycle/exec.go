@@ -51,6 +51,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 // addition is a process on its way into a container.
 type addition struct {
 	in    *inside
+	c     *state.Container
 	plan  *plan.Plan
 	relay *signals // of a runtime in the foreground
 }
@@ -132,7 +133,7 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 	if err != nil {
 		return nil, err
 	}
-	x := &addition{in: in}
+	x := &addition{in: in, c: c}
 	if err := in.enter(c, sub); err != nil {
 		in.close()
 		return nil, err
@@ -169,6 +170,7 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 			child.Abort()
 		}
 	}()
+	forwardListener(child, x.in.spec, x.c, state.Running, x.c.Init.Pid)
 	steps := []func() error{
 		child.Begin,
 		child.Finish,

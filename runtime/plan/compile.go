@@ -340,9 +340,6 @@ func (c *compiler) filter() (*Seccomp, error) {
 	for _, w := range f.Warnings {
 		c.warn("linux.seccomp: %s", w)
 	}
-	if f.Notify {
-		return nil, fmt.Errorf("linux.seccomp: action SCMP_ACT_NOTIFY is not supported yet")
-	}
 	if len(f.Program) == 0 {
 		return nil, nil
 	}

@@ -79,6 +79,10 @@ func (c *compiler) become(p *specs.Process) error {
 		return err
 	}
 	c.add(find, CloseOnExec{3 + c.opts.PassedFDs})
+	if p.NoNewPrivileges && filter != nil && filter.Notify {
+		c.add(*filter) // create hands the listener to the agent, and fails if it cannot
+		filter = nil
+	}
 	if c.opts.WaitStart {
 		c.add(Tell{StageCreated}, WaitStart{})
 	}

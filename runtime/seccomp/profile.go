@@ -185,7 +185,7 @@ func checkListener(s *specs.LinuxSeccomp, notify bool) error {
 		return errors.New("listenerMetadata without listenerPath")
 	}
 	if notify && s.ListenerPath == "" {
-		return errors.New("action SCMP_ACT_NOTIFY without listenerPath")
+		return errors.New("SCMP_ACT_NOTIFY is used but listenerPath is not set")
 	}
 	return nil
 }
@@ -225,8 +225,8 @@ func checkRule(c *specs.LinuxSyscall) (uint32, error) {
 		return 0, err
 	}
 	if ret == retNotify && slices.Contains(c.Names, "write") {
-		// The runtime itself writes between the load of the filter and the moment when the agent has the descriptor.
-		return 0, errors.New("action SCMP_ACT_NOTIFY cannot be used for write: the runtime would wait for itself")
+		// Runtimes write between the load of the filter and the moment when the agent has the descriptor.
+		return 0, errors.New("SCMP_ACT_NOTIFY cannot be used for the write syscall")
 	}
 	for _, a := range c.Args {
 		if a.Index > 5 {
