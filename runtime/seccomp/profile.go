@@ -55,6 +55,7 @@ type rule struct {
 	names []string
 	conds []specs.LinuxSeccompArg
 	ret   uint32
+	index int // in the profile
 }
 
 // actions is sorted.
@@ -207,10 +208,10 @@ func rules(s *specs.LinuxSeccomp) (list []rule, warnings []string, err error) {
 		if repeatsIndex(c.Args) {
 			warnings = append(warnings, fmt.Sprintf("rule %d (%s): conditions on the same argument are joined by \"or\"", i, c.Names[0]))
 			for j := range c.Args {
-				list = append(list, rule{c.Names, c.Args[j : j+1], ret})
+				list = append(list, rule{c.Names, c.Args[j : j+1], ret, i})
 			}
 		} else {
-			list = append(list, rule{c.Names, c.Args, ret})
+			list = append(list, rule{c.Names, c.Args, ret, i})
 		}
 	}
 	return list, warnings, nil
