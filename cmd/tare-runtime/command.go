@@ -39,6 +39,7 @@ func commands() []*command {
 		{"spec", "", "write a config.json to begin with", 0, 0, false, false, specCommand},
 		{"features", "", "print what the runtime supports as JSON", 0, 0, false, false, featuresCommand},
 		{"plan", "BUNDLE", "print the kernel operations that a bundle compiles to", 1, 1, false, false, planCommand},
+		{"seccomp", "explain PROFILE CALL [ARCH] [ARG...]", "say what a seccomp profile does with a system call", 3, -1, true, false, seccompCommand},
 		{"help", "[COMMAND]", "show help", 0, 1, false, false, nil},
 	}
 }

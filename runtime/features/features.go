@@ -33,7 +33,7 @@ func Document(version, commit string) *features.Features {
 			Capabilities: spec.CapabilityNames(),
 			Cgroup:       &features.Cgroup{V1: yes(), V2: yes(), Systemd: yes(), SystemdUser: yes(), Rdma: yes()},
 			Seccomp: &features.Seccomp{
-				Enabled: yes(), Actions: seccompActions(), Operators: seccomp.Operators(), Archs: seccomp.Archs(),
+				Enabled: yes(), Actions: seccomp.Actions(), Operators: seccomp.Operators(), Archs: seccomp.Archs(),
 				KnownFlags: seccomp.Flags(), SupportedFlags: seccomp.Flags(),
 			},
 			Apparmor:        &features.Apparmor{Enabled: yes()},
@@ -65,11 +65,6 @@ func namespaces() []string {
 		names[i] = string(k)
 	}
 	return names
-}
-
-// seccompActions leaves out what the compiler can do but no container can use: nothing receives a listener yet.
-func seccompActions() []string {
-	return slices.DeleteFunc(seccomp.Actions(), func(a string) bool { return a == string(specs.ActNotify) })
 }
 
 func memoryPolicy() *features.MemoryPolicy {

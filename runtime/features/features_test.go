@@ -18,11 +18,11 @@ import (
 // TestSeccomp compiles a profile with each value that is listed: the specification wants every one recognised.
 func TestSeccomp(t *testing.T) {
 	f := Document("v", "c").Linux.Seccomp
-	if len(f.Actions) != 8 || len(f.Operators) != 7 || len(f.Archs) < 18 || len(f.KnownFlags) != 4 {
+	if len(f.Actions) != 9 || len(f.Operators) != 7 || len(f.Archs) < 18 || len(f.KnownFlags) != 4 {
 		t.Errorf("%d actions, %d operators, %d architectures, %d flags", len(f.Actions), len(f.Operators), len(f.Archs), len(f.KnownFlags))
 	}
 	compile := func(what string, s *specs.LinuxSeccomp) {
-		s.DefaultAction = specs.ActAllow
+		s.DefaultAction, s.ListenerPath = specs.ActAllow, "/agent"
 		if _, err := seccomp.Compile(s, runtime.GOARCH); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -2,6 +2,7 @@ package launch
 
 import (
 	"fmt"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,7 @@ const arenaSize = 16 << 20
 type arena struct {
 	base unsafe.Pointer
 	used uintptr
+	page unsafe.Pointer // see sharedWord; nil: not needed
 }
 
 func newArena() (*arena, error) {
@@ -31,6 +33,22 @@ func (a *arena) free() {
 		unix.MunmapPtr(a.base, arenaSize)
 		a.base = nil
 	}
+	if a.page != nil {
+		unix.MunmapPtr(a.page, uintptr(os.Getpagesize()))
+		a.page = nil
+	}
+}
+
+// sharedWord is a word that the child shares with the processes that it clones; 0 at first. It lies outside of the arena.
+func (a *arena) sharedWord() (uintptr, error) {
+	if a.page == nil {
+		page, err := unix.MmapPtr(-1, 0, nil, uintptr(os.Getpagesize()), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED|unix.MAP_ANONYMOUS)
+		if err != nil {
+			return 0, fmt.Errorf("map memory that the child shares: %w", err)
+		}
+		a.page = page
+	}
+	return uintptr(a.page), nil
 }
 
 // errFull is an arena that cannot hold the program.

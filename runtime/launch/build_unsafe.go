@@ -66,6 +66,7 @@ type program struct {
 	asked   bool   // the child has questions on its way: see stageReady
 	helper  int    // first instruction of the helper
 	ends    [2]int // of the socket pair between the child and its helper, while it is open here
+	listens bool   // the child clones a helper for its seccomp listener: see listener_unsafe.go
 }
 
 func newProgram(mem *arena, res *Resources) *program {

@@ -93,6 +93,10 @@ func hint(op plan.Op, errno syscall.Errno) string {
 		if errno == unix.EACCES {
 			return " (the root of the user namespace must be able to reach it)"
 		}
+	case plan.Seccomp:
+		if errno == unix.EAGAIN && o.Notify {
+			return " (pids.limit or RLIMIT_NPROC must leave room for one more process until the listener is sent)"
+		}
 	case plan.JoinCgroup:
 		if errno == unix.ENOSPC {
 			return " (its cpuset has no CPUs or memory nodes)"

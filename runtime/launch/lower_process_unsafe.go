@@ -150,7 +150,7 @@ func (p *program) lowerProcess(op plan.Op) error {
 	case plan.Label:
 		return p.securityLabel(o)
 	case plan.Seccomp:
-		p.seccomp(o)
+		return p.seccomp(o)
 	default:
 		return p.lowerUser(op)
 	}
@@ -192,9 +192,13 @@ type sockFprog struct {
 	filter uintptr
 }
 
-func (p *program) seccomp(o plan.Seccomp) {
+func (p *program) seccomp(o plan.Seccomp) error {
 	prog := put(p.mem, sockFprog{uint16(len(o.Program) / 8), p.mem.bytes(o.Program)})
+	if o.Notify {
+		return p.seccompListener(o, prog)
+	}
 	p.code[p.sys(unix.SYS_SECCOMP, val(unix.SECCOMP_SET_MODE_FILTER), val(o.Flags), arg{v: prog})].value = valueSeccomp
+	return nil
 }
 
 // lowerUser translates credentials, the working directory and the program itself.

@@ -36,6 +36,8 @@ const (
 	doIfAtime   // a0 slot of a mount, a1 MOUNT_ATTR__ATIME value, all bits for relatime: jump to target when it has that
 	doRelay     // errors go to slot a0 from here on
 	doHome      // a0 root slot, a1 where HOME=… goes, a2 uid, a3 path of passwd, a4 buffer of pathMax bytes
+	doListener  // see listener_unsafe.go: a0 and a1 clone_args, a2 msghdr, a3 its control buffer, a4 the shared word, a5 where the kernel puts the pidfd
+	doFilter    // a0 flags, a1 sock_fprog, a2 the shared word, which gets 1 + the listener
 	doForget    // the memory from a0 to a1, but for the machine's own stack
 	doClear     // the bits a1 of the 32-bit number at a0
 	doDone      // exit without a word
@@ -116,6 +118,8 @@ const (
 	recordPID
 	recordDescriptor
 	recordCopyUp
+	recordSender
+	recordListener
 )
 
 // run executes the program. It does not return.
@@ -250,6 +254,10 @@ func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
 		m.relay = in.a[0]
 	case doHome:
 		errno = home(m, in, slot)
+	case doListener:
+		result, errno = listenerSender(m, in)
+	case doFilter:
+		errno = loadFilter(in)
 	case doForget:
 		errno = forget(in)
 	case doClear:

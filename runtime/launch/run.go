@@ -65,13 +65,17 @@ type Child struct {
 	PIDFD *os.File // nobody else's; closed by Close
 	// Master is the terminal's other end once the child has opened it; the caller takes it over.
 	Master *os.File
+	// OnListener gets the listener of a seccomp filter with SCMP_ACT_NOTIFY while the child waits; it is closed afterwards.
+	OnListener func(*os.File) error
 
 	plan    *plan.Plan
 	labels  []string
 	ops     []plan.Op
 	asked   bool
 	sync    int
-	copyUp  []int // descriptors received for a copy
+	sender  *os.File // pidfd of the process that sends the seccomp listener
+	untold  bool     // the child may have a sender of which it has not told
+	copyUp  []int    // descriptors received for a copy
 	reaped  bool
 	helper  int // pid of the helper, 0: none, or waited for
 	early   []message
@@ -104,7 +108,7 @@ func Start(p *plan.Plan, res *Resources) (*Child, error) {
 		m, err = prog.build(p)
 	}
 	if err == nil {
-		c.labels, c.ops, c.asked, c.program = prog.labels, prog.ops, prog.asked, len(prog.code)
+		c.labels, c.ops, c.asked, c.untold, c.program = prog.labels, prog.ops, prog.asked, prog.listens, len(prog.code)
 		err = c.clone(m, res)
 	}
 	if err != nil {
@@ -339,6 +343,13 @@ func (c *Child) Await(stage plan.Stage) error {
 			}
 		case recordDescriptor:
 			c.Master = os.NewFile(uintptr(descriptor), "/dev/ptmx")
+		case recordSender:
+			c.untold = false
+			c.sender = os.NewFile(uintptr(descriptor), "pidfd")
+		case recordListener:
+			if err := c.serveListener(descriptor); err != nil {
+				return err
+			}
 		case recordCopyUp:
 			if err := c.serveCopy(descriptor); err != nil {
 				return err
@@ -497,6 +508,7 @@ func (c *Child) Abort() {
 	if c.PIDFD != nil && !c.reaped {
 		unix.PidfdSendSignal(int(c.PIDFD.Fd()), unix.SIGKILL, nil, 0)
 		c.Wait()
+		c.reapUntold()
 	}
 	c.Close()
 }
@@ -540,6 +552,7 @@ func (c *Child) Close() {
 		unix.Close(c.sync)
 		c.sync = -1
 	}
+	c.endSender(true)
 	for _, f := range c.copyUp {
 		unix.Close(f)
 	}

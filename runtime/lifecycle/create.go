@@ -136,6 +136,9 @@ func (k *creation) clone(wait bool) (err error) {
 		}
 	}
 	k.child, err = launch.Start(k.plan, k.resources())
+	if err == nil {
+		forwardListener(k.child, k.spec, k.c, state.Creating, k.child.PID)
+	}
 	if k.listen != nil {
 		// The child's copy is the only one from here on: a start that comes when the child is dead would wait for ever.
 		k.listen.Close()

@@ -198,6 +198,7 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 			child.Abort()
 		}
 	}()
+	forwardListener(child, x.in.spec, x.c, state.Running, x.c.Init.Pid)
 	return child, x.in.r.take([]step{
 		{"write its oom score", child.Begin},
 		{"join the class of service", func() error { return x.in.r.joinContainerRdt(x.c, child.PID) }},

@@ -43,6 +43,8 @@ var faultCases = []faultCase{
 		b.spec.Linux.Namespaces = append(b.spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
 		b.spec.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 7}}
 	}},
+	{"notify", (*faultBundle).notify},
+	{"notify userns", func(b *faultBundle) { b.userns(); b.notify(); b.spec.Process.NoNewPrivileges = false }},
 	{"no pivot", func(b *faultBundle) { b.create.NoPivot = true }},
 	{"network device", (*faultBundle).netDevice},
 	{"class of service", (*faultBundle).classOfService},
@@ -252,6 +254,13 @@ func (b *faultBundle) terminal() {
 	b.spec.Process.ConsoleSize = &specs.Box{Width: 80, Height: 25}
 	b.console = listenConsole(b.t, filepath.Join(b.dir, "console"))
 	b.create.ConsoleSocket = b.console.path
+}
+
+// notify has a seccomp agent.
+func (b *faultBundle) notify() {
+	b.spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: listenConsole(b.t, filepath.Join(b.dir, "agent")).path,
+		Syscalls: []specs.LinuxSyscall{{Names: []string{"mkdir", "mkdirat"}, Action: specs.ActNotify}}}
+	b.spec.Process.NoNewPrivileges = true
 }
 
 // remove is what a caller does after a success.

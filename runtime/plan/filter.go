@@ -38,9 +38,6 @@ func (c *compiler) filter(p *specs.Process, outer bool) (*loading, error) {
 	for _, w := range f.Warnings {
 		c.warn("linux.seccomp: %s", w)
 	}
-	if f.Notify {
-		return nil, fmt.Errorf("linux.seccomp: action SCMP_ACT_NOTIFY is not supported yet")
-	}
 	if len(f.Program) == 0 {
 		return load, nil
 	}
@@ -49,6 +46,8 @@ func (c *compiler) filter(p *specs.Process, outer bool) (*loading, error) {
 	}
 	op := Seccomp{Program: f.AppendBytes(nil), Flags: f.Flags, Notify: f.Notify}
 	switch {
+	case f.Notify && !outer: // create hands the listener to the agent, and fails if it cannot
+		load.admin, load.early = !p.NoNewPrivileges, []Op{op}
 	case p.NoNewPrivileges:
 		load.late = []Op{op}
 	case outer && f.Refused(afterBirth...) == "":

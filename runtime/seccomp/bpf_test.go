@@ -131,16 +131,6 @@ func naiveNewest(s *specs.LinuxSeccomp, a *arch) int64 {
 	return newest
 }
 
-// namesOf lists what a number is called.
-func namesOf(a *arch, nr uint32) (list []string) {
-	for id := range numNames {
-		if n, ok := a.number(id); ok && n == nr {
-			list = append(list, nameAt(id))
-		}
-	}
-	return list
-}
-
 // naiveFirst is the answer of the first rule without conditions for a name that says something.
 func naiveFirst(s *specs.LinuxSeccomp, name string, def uint32) (uint32, bool) {
 	for _, r := range s.Syscalls {

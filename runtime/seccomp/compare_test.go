@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
 
@@ -179,56 +178,6 @@ func dockerLike() *specs.LinuxSeccomp {
 		s.Syscalls = append(s.Syscalls, specs.LinuxSyscall{Names: []string{"personality"}, Action: specs.ActAllow, Args: arg(0, specs.OpEqualTo, v, 0)})
 	}
 	return s
-}
-
-// containersDefault is the default profile of Podman as its package installs it, as Podman resolves it without any
-// capability on amd64; nil where it is not installed.
-func containersDefault() *specs.LinuxSeccomp {
-	b, err := os.ReadFile("/usr/share/containers/seccomp.json")
-	if err != nil {
-		return nil
-	}
-	type selector struct{ Caps, Arches []string }
-	var p struct {
-		specs.LinuxSeccomp
-		Syscalls []struct {
-			specs.LinuxSyscall
-			Includes, Excludes selector
-		} `json:"syscalls"`
-	}
-	if err := json.Unmarshal(b, &p); err != nil {
-		panic(err)
-	}
-	s := &specs.LinuxSeccomp{DefaultAction: p.DefaultAction, DefaultErrnoRet: p.DefaultErrnoRet,
-		Architectures: []specs.Arch{specs.ArchX86_64, specs.ArchX86, specs.ArchX32}}
-	for _, c := range p.Syscalls {
-		if len(c.Includes.Caps) == 0 && (len(c.Includes.Arches) == 0 || slices.Contains(c.Includes.Arches, "amd64")) {
-			s.Syscalls = append(s.Syscalls, c.LinuxSyscall)
-		}
-	}
-	return s
-}
-
-func TestCompareDefaults(t *testing.T) {
-	rnd := rand.New(rand.NewPCG(1, 2))
-	profiles := map[string]*specs.LinuxSeccomp{"docker": dockerLike()}
-	if p := containersDefault(); p != nil {
-		profiles["containers"] = p
-	}
-	for name, p := range profiles {
-		for _, goarch := range goarchs {
-			t.Run(name+"/"+goarch, func(t *testing.T) {
-				q := *p
-				if goarch != "amd64" {
-					q.Architectures = nil
-					for _, a := range archs {
-						q.Architectures = append(q.Architectures, a.name)
-					}
-				}
-				compare(t, &q, goarch, slices.Contains([]string{"amd64", "arm64", "s390x"}, goarch), rnd)
-			})
-		}
-	}
 }
 
 // randomProfile makes rules that meet each other: few names, few values, all actions and operators.

@@ -55,6 +55,7 @@ type rule struct {
 	names []string
 	conds []specs.LinuxSeccompArg
 	ret   uint32
+	index int // in the profile
 }
 
 // actions is sorted.
@@ -185,7 +186,7 @@ func checkListener(s *specs.LinuxSeccomp, notify bool) error {
 		return errors.New("listenerMetadata without listenerPath")
 	}
 	if notify && s.ListenerPath == "" {
-		return errors.New("action SCMP_ACT_NOTIFY without listenerPath")
+		return errors.New("SCMP_ACT_NOTIFY is used but listenerPath is not set")
 	}
 	return nil
 }
@@ -207,10 +208,10 @@ func rules(s *specs.LinuxSeccomp) (list []rule, warnings []string, err error) {
 		if repeatsIndex(c.Args) {
 			warnings = append(warnings, fmt.Sprintf("rule %d (%s): conditions on the same argument are joined by \"or\"", i, c.Names[0]))
 			for j := range c.Args {
-				list = append(list, rule{c.Names, c.Args[j : j+1], ret})
+				list = append(list, rule{c.Names, c.Args[j : j+1], ret, i})
 			}
 		} else {
-			list = append(list, rule{c.Names, c.Args, ret})
+			list = append(list, rule{c.Names, c.Args, ret, i})
 		}
 	}
 	return list, warnings, nil
@@ -225,8 +226,8 @@ func checkRule(c *specs.LinuxSyscall) (uint32, error) {
 		return 0, err
 	}
 	if ret == retNotify && slices.Contains(c.Names, "write") {
-		// The runtime itself writes between the load of the filter and the moment when the agent has the descriptor.
-		return 0, errors.New("action SCMP_ACT_NOTIFY cannot be used for write: the runtime would wait for itself")
+		// Runtimes write between the load of the filter and the moment when the agent has the descriptor.
+		return 0, errors.New("SCMP_ACT_NOTIFY cannot be used for the write syscall")
 	}
 	for _, a := range c.Args {
 		if a.Index > 5 {

@@ -57,17 +57,42 @@ func verdicts(t *testing.T, out []byte, probed []uint32) map[uint32]string {
 	return m
 }
 
-// TestAgainstRunc runs the same program under the same profile with runc and libseccomp, and with our filter.
+// TestAgainstRunc runs the same program under the same default profiles of engines with runc and libseccomp, and with our filter.
 func TestAgainstRunc(t *testing.T) {
 	if _, err := exec.LookPath("runc"); err != nil || os.Getuid() != 0 {
 		t.Skip("needs runc and root")
 	}
-	s := dockerLike()
-	s.DefaultErrnoRet, s.Syscalls[5].ErrnoRet = ptr(77), ptr(78)
-	s.Syscalls[0].Names = slices.DeleteFunc(s.Syscalls[0].Names, func(n string) bool { // an older libseccomp knows no more
-		nr, ok := findArch("SCMP_ARCH_X86_64").number(lookup(n))
-		return ok && nr > 440
-	})
+	for name, s := range defaultProfiles(t, "amd64") {
+		t.Run(name, func(t *testing.T) { againstRunc(t, distinct(s)) })
+	}
+}
+
+// distinct gives the default and the refusing rules errnos of their own, and leaves out calls that an older libseccomp does not know.
+func distinct(s *specs.LinuxSeccomp) *specs.LinuxSeccomp {
+	s.DefaultErrnoRet = ptr(77)
+	list := s.Syscalls
+	s.Syscalls = nil
+	for _, r := range list {
+		if r.Action == specs.ActErrno {
+			r.ErrnoRet = ptr(78)
+		}
+		r.Names = slices.DeleteFunc(slices.Clone(r.Names), func(n string) bool {
+			id := lookup(n)
+			if id < 0 {
+				return true
+			}
+			nr, ok := findArch("SCMP_ARCH_X86_64").number(id)
+			return ok && nr > 440
+		})
+		if len(r.Names) > 0 {
+			s.Syscalls = append(s.Syscalls, r)
+		}
+	}
+	return s
+}
+
+func againstRunc(t *testing.T, s *specs.LinuxSeccomp) {
+	t.Helper()
 	code, probed := manyCalls()
 	bundle := t.TempDir()
 	path := filepath.Join(bundle, "rootfs", "probe")

@@ -94,7 +94,7 @@ func compile(s *specs.LinuxSeccomp, goarch string) (*Filter, error) {
 		return nil, fmt.Errorf("default action: %w", err)
 	}
 	if def == retNotify {
-		return nil, errors.New("default action: SCMP_ACT_NOTIFY cannot be the default")
+		return nil, errors.New("SCMP_ACT_NOTIFY cannot be used as default action")
 	}
 	for _, a := range s.Architectures {
 		if findArch(a) == nil {

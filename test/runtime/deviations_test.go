@@ -240,9 +240,6 @@ var knownPeerDeviations = deviations(
 	does("runc", "TestCgroupInside/M_cgroup2_on_a_hybrid_host_is_the_unified_hierarchy", "mounts the whole hierarchy"),
 	does("runc", "TestCgroupInside/C21_a_limit_of_0_is_a_limit_since_1.3.0", "ignored"),
 	does("runc", "TestRootless/C28_the_cgroup_mount_without_a_cgroup_of_its_own", "mounts the hierarchy itself: not permitted"),
-	does("tare-runtime", "TestSeccomp/S8_no_agent", "SCMP_ACT_NOTIFY is refused"),
-	does("tare-runtime", "TestSeccompNotify/S9_notify_on_run", "SCMP_ACT_NOTIFY is refused"),
-	does("tare-runtime", "TestSeccompNotify/S9_notify_on_exec", "SCMP_ACT_NOTIFY is refused"),
 	does("runc", "TestNetDevices/ND1_the_name_stays", "property newer than 1.1.5: ignored"),
 	does("runc", "TestNetDevices/ND2_permanent_global_addresses,_no_others", "property newer than 1.1.5: ignored"),
 	does("runc", "TestNetDevices/ND3_is_up", "property newer than 1.1.5: ignored"),
@@ -269,6 +266,15 @@ var knownPeerDeviations = deviations(
 	skip("runc", "TestNotify/start/NOTIFY_SOCKET_others_work_on_the_container_while_start_waits", "waits for ever when nobody reaps the process"),
 	does("runc", "TestNotify/start/NOTIFY_SOCKET_a_user_of_a_user_namespace,_a_long_state_directory", "cannot use a long path"),
 	does("runc", "TestNotify/start/NOTIFY_SOCKET_create_without_it", "start fails"),
+	does("runc", "TestSeccompNotifyAgents/S4_S8_notify_with_flag_WAIT_KILLABLE_RECV", "newer than 1.1.5: refused"),
+	does("runc", "TestSeccompNotifyAgents/S4_S8_notify_with_flag_TSYNC", "newer than 1.1.5: refused"),
+	does("runc", "TestSeccompNotifyAgents/S4_S8_notify_with_flag_LOG", "newer than 1.1.5: refused"),
+	does("runc", "TestSeccompNotifyAgents/S4_S8_notify_with_flag_SPEC_ALLOW", "newer than 1.1.5: refused"),
+	does("runc", "TestSeccompSockets/B2_rules_like_the_default_(moby#52494)", "kills callers of x32"),
+	does("runc", "TestSeccompSockets/B2_socketcall_beside_socket_(containerd#13330)", "kills callers of x32"),
+	does("runc", "TestSeccompSockets/B2_tare's_default_profile_(CVE-2026-123876)", "vulnerable: sockets by socketcall"),
+	does("runc", "TestSeccompSockets/B2_refused_whole_(CVE-2026-123876)", "kills callers of x32"),
+	does("runc", "TestSeccompNotifyAgents/S9_rootless_exec", "pidfd_getfd: operation not permitted"),
 )
 
 func deviations(list ...deviation) map[string]map[string]ocitest.Deviation {

@@ -3,13 +3,10 @@ package runtime
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -77,7 +74,7 @@ var seccompCases = []Case{
 	{Row: "S1 trap", Edit: []string{seccomp(allow, deny("mkdir mkdirat", "SCMP_ACT_TRAP", ""))}, Args: []string{"mkdir", "/x"}, Code: 159},
 	{Row: "S1 log", Edit: []string{seccomp(allow, deny("mkdir mkdirat", "SCMP_ACT_LOG", ""))}, Args: []string{"mkdir", "/x"}},
 	{Row: "S1 trace without a tracer", Edit: []string{seccomp(allow, deny("mkdir mkdirat", "SCMP_ACT_TRACE", ""))}, Args: []string{"mkdir", "/x"}, Code: 1, Warn: "not implemented"},
-	{Row: "S1 notify as default", Edit: []string{seccomp("SCMP_ACT_NOTIFY", "")}, Err: "notify"},
+	{Row: "S1 notify as default", Edit: []string{seccomp("SCMP_ACT_NOTIFY", "")}, Err: "NOTIFY"},
 	{Row: "S1 unknown action", Edit: []string{seccomp("SCMP_ACT_BANANA", "")}, Err: "SCMP_ACT_BANANA"},
 	{Row: "S1 unknown action of a rule", Edit: []string{seccomp(allow, deny("mkdir", "SCMP_ACT_BANANA", ""))}, Err: "SCMP_ACT_BANANA"},
 	{Row: "S1 no default action", Edit: []string{`linux.seccomp={"syscalls":[]}`}, Err: "*"},
@@ -108,6 +105,11 @@ var seccompCases = []Case{
 		Args: probeCall(unix.SYS_GETPRIORITY, 99, 8), Out: "EINVAL"},
 	{Row: "S6 the same argument twice is either", Edit: []string{seccomp(allow, deny("getpriority", errno, `,"args":[{"index":0,"value":98,"op":"SCMP_CMP_EQ"},{"index":0,"value":99,"op":"SCMP_CMP_EQ"}]`))},
 		Args: probeCall(unix.SYS_GETPRIORITY, 99, 8), Out: "EPERM"},
+	{Row: "S1 notify as default, as runc says it", Edit: []string{`linux.seccomp={"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/agent"}`}, Err: "SCMP_ACT_NOTIFY cannot be used as default action"},
+	{Row: "S8 notify on write", Edit: []string{`linux.seccomp={"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/agent","syscalls":[{"names":["write"],"action":"SCMP_ACT_NOTIFY"}]}`},
+		Err: "SCMP_ACT_NOTIFY cannot be used for the write syscall"},
+	{Row: "S8 notify on write beside others", Edit: []string{`linux.seccomp={"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/agent","syscalls":[{"names":["mkdir","write"],"action":"SCMP_ACT_NOTIFY"}]}`},
+		Err: "SCMP_ACT_NOTIFY cannot be used for the write syscall"},
 	{Row: "S8 notify without a path", Edit: []string{seccomp(allow, deny("mkdirat", "SCMP_ACT_NOTIFY", ""))}, Err: "listenerPath"},
 	{Row: "S8 path without notify is not used", Edit: []string{`linux.seccomp={"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/no/such/socket"}`}},
 	{Row: "S8 no agent", Edit: []string{`linux.seccomp={"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/no/such/socket","syscalls":[{"names":["mkdirat"],"action":"SCMP_ACT_NOTIFY"}]}`}, Err: "/no/such/socket"},
@@ -182,95 +184,4 @@ func TestSeccompProfile(t *testing.T) {
 		h.Up(b)
 		h.Want(h.RT(append([]string{"exec", b.ID}, probeCall(unix.SYS_MKDIRAT, -100, 0, 0)...)...), "ENOTSUP", 0)
 	})
-}
-
-// agent accepts one connection, gives back the message and answers every notified call with an errno.
-func agent(h *H, l *net.UnixListener, errnum int32) <-chan string {
-	got := make(chan string, 1)
-	go func() {
-		l.SetDeadline(time.Now().Add(5 * time.Second))
-		c, err := l.AcceptUnix()
-		if err != nil {
-			got <- err.Error()
-			return
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
-		buf, oob := make([]byte, 65536), make([]byte, 1024)
-		n, on, _, _, err := c.ReadMsgUnix(buf, oob)
-		if err != nil {
-			got <- err.Error()
-			return
-		}
-		ms, _ := unix.ParseSocketControlMessage(oob[:on])
-		if len(ms) != 1 {
-			got <- fmt.Sprintf("%d control messages", len(ms))
-			return
-		}
-		fds, _ := unix.ParseUnixRights(&ms[0])
-		text := string(buf[:n])
-		c.SetDeadline(time.Now().Add(2 * time.Second))
-		for { // the rest of a long message, until the runtime closes
-			n, err := c.Read(buf)
-			text += string(buf[:n])
-			if err != nil || n == 0 {
-				break
-			}
-		}
-		got <- text
-		for _, fd := range fds {
-			answer(fd, errnum)
-		}
-	}()
-	return got
-}
-
-func TestSeccompNotify(t *testing.T) {
-	for _, how := range []string{"run", "exec"} {
-		row(t, "S9 notify on "+how, func(h *H) {
-			path := filepath.Join(h.TempDir(), "s")
-			l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-			if err != nil {
-				h.Fatalf("%v", err)
-			}
-			h.Cleanup(func() { l.Close() })
-			b := h.Bundle().Edit(fmt.Sprintf(`linux.seccomp={"defaultAction":"SCMP_ACT_ALLOW","listenerPath":%q,"listenerMetadata":"meta","syscalls":[{"names":["mkdirat"],"action":"SCMP_ACT_NOTIFY"}]}`, path))
-			b.Edit(`annotations={"k":"v"}`)
-			first := agent(h, l, 95)
-			status, text := "creating", ""
-			if how == "run" {
-				h.Want(h.Run(b.Args(probeCall(unix.SYS_MKDIRAT, -100, 0, 0)...)), "ENOTSUP", 0)
-				text = <-first
-			} else {
-				h.Up(b.Args("sleep", "60"))
-				<-first
-				second := agent(h, l, 22)
-				status = "running"
-				h.Want(h.RT(append([]string{"exec", b.ID}, probeCall(unix.SYS_MKDIRAT, -100, 0, 0)...)...), "EINVAL", 0)
-				text = <-second
-			}
-			checkNotifyState(h, text, b, status)
-		})
-	}
-}
-
-func checkNotifyState(h *H, text string, b *Bundle, status string) {
-	var s struct {
-		OCIVersion string   `json:"ociVersion"`
-		Fds        []string `json:"fds"`
-		Pid        int      `json:"pid"`
-		Metadata   string   `json:"metadata"`
-		State      struct {
-			ID, Status, Bundle string
-			Pid                int
-			Annotations        map[string]string
-		} `json:"state"`
-	}
-	if err := json.Unmarshal([]byte(text), &s); err != nil {
-		h.Fatalf("%v: %q", err, text)
-	}
-	if s.OCIVersion == "" || len(s.Fds) != 1 || s.Fds[0] != "seccompFd" || s.Pid <= 1 || s.Metadata != "meta" || s.State.ID != b.ID || s.State.Status != status ||
-		s.State.Bundle != b.Dir || s.State.Annotations["k"] != "v" {
-		h.Errorf("state is %s, want status %s", text, status)
-	}
 }

@@ -10,6 +10,7 @@ import (
 const (
 	ioctlNotifRecv = 0xc0502100
 	ioctlNotifSend = 0xc0182101
+	notifContinue  = 1 // SECCOMP_USER_NOTIF_FLAG_CONTINUE
 )
 
 type notif struct {
@@ -28,12 +29,20 @@ type notifResp struct {
 	flags uint32
 }
 
-// answer replies to notified calls with an errno until the last process under the filter is gone, and closes fd.
-func answer(fd int, errnum int32) {
+// reply is an agent's answer to a call: a value, an errno, or that the kernel goes on with it.
+type reply struct {
+	val     int64
+	errno   int32
+	goesOn  bool
+	hangsUp bool // no answer: the agent closes the listener
+}
+
+// serveCalls answers the calls of a listener until its last process is gone, and closes it.
+func serveCalls(fd int, decide func(*notif) reply) {
 	defer unix.Close(fd)
 	for {
 		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		if n, err := unix.Poll(p, 10000); err == unix.EINTR {
+		if n, err := unix.Poll(p, 20000); err == unix.EINTR {
 			continue
 		} else if n != 1 || p[0].Revents&unix.POLLIN == 0 {
 			return
@@ -42,7 +51,14 @@ func answer(fd int, errnum int32) {
 		if _, _, e := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), ioctlNotifRecv, uintptr(unsafe.Pointer(&n))); e != 0 {
 			continue
 		}
-		r := notifResp{id: n.id, err: -errnum}
+		a := decide(&n)
+		if a.hangsUp {
+			return
+		}
+		r := notifResp{id: n.id, val: a.val, err: -a.errno}
+		if a.goesOn {
+			r = notifResp{id: n.id, flags: notifContinue}
+		}
 		unix.Syscall(unix.SYS_IOCTL, uintptr(fd), ioctlNotifSend, uintptr(unsafe.Pointer(&r)))
 	}
 }

@@ -124,13 +124,17 @@ func Accept(l *os.File) (*os.File, error) {
 	}
 }
 
-// SendFD sends payload, at least one byte, with a copy of descriptor fd in one message over sock.
+// SendFD sends payload, at least one byte, over sock, with a copy of descriptor fd in the first message: a payload larger than
+// the socket's buffer may take more than one when a signal interrupts.
 func SendFD(sock *os.File, payload []byte, fd int) error {
 	rights := unix.UnixRights(fd)
 	err := retry(func() error {
 		n, err := unix.SendmsgN(int(sock.Fd()), payload, rights, nil, unix.MSG_NOSIGNAL)
-		if err == nil && n != len(payload) {
-			err = unix.EMSGSIZE
+		if err == nil {
+			payload, rights = payload[n:], nil
+		}
+		if err == nil && len(payload) > 0 {
+			err = unix.EINTR
 		}
 		return err
 	})
