@@ -50,7 +50,7 @@ func (c *compiler) filter(p *specs.Process, outer bool) (*loading, error) {
 		load.admin, load.early = !p.NoNewPrivileges, []Op{op}
 	case p.NoNewPrivileges:
 		load.late = []Op{op}
-	case outer && f.Refused(afterBirth...) == "":
+	case outer && !f.Notify && f.Refused(afterBirth...) == "":
 		load.admin, load.early = true, []Op{op}
 	case !outer && c.opts.WaitStart && f.Refused(afterCreate...) == "":
 		load.admin, load.early = true, []Op{op}

@@ -75,6 +75,9 @@ func TestState(t *testing.T) {
 		h.Want(h.RT("list", "--format", "json"), `~^\[\{.*"status":"created".*"status":"running".*\}\]$`, 0)
 	})
 	row(t, "list of nothing", func(h *H) {
+		if err := os.MkdirAll(h.Root, 0o700); err != nil {
+			h.Fatalf("%v", err)
+		}
 		h.Want(h.RT("list", "-q"), "~^$", 0)
 		h.Want(h.RT("list", "--format", "json"), "~^(null|\\[\\])$", 0)
 	})
