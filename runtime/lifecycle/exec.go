@@ -181,8 +181,10 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 
 // start clones the process and brings it to its program.
 func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
-	res := &launch.Resources{Process: x.in.process, Fault: x.in.r.fault, Stdio: x.std.Child,
-		Foreground: !o.Detach && o.ConsoleSocket == ""}
+	res := &launch.Resources{Process: x.in.process, Fault: x.in.r.fault, Foreground: !o.Detach && o.ConsoleSocket == ""}
+	if x.std != nil {
+		res.Stdio = x.std.Child
+	}
 	addCgroups(res, x.in.join)
 	res.Place = x.in.place
 	var child *launch.Child
