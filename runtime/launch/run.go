@@ -23,6 +23,8 @@ type Resources struct {
 	Place func(pid int) error
 	// Process is the pidfd of the process whose namespaces are joined; for CompileExec's plans.
 	Process *os.File
+	// Namespaces are joined in its place if there are any.
+	Namespaces []Namespace
 	// Listen is the listening socket for start; for plans that wait for it.
 	Listen *os.File
 	// Stdio, when set, replaces the standard streams.
@@ -65,6 +67,8 @@ type Child struct {
 	PIDFD *os.File // nobody else's; closed by Close
 	// Master is the terminal's other end once the child has opened it; the caller takes it over.
 	Master *os.File
+	// Namespaces are those that the child holds, when hooks run in them. Closed by Close.
+	Namespaces []Namespace
 
 	plan    *plan.Plan
 	labels  []string
@@ -337,6 +341,8 @@ func (c *Child) Await(stage plan.Stage) error {
 				}
 				return nil
 			}
+		case recordNamespace:
+			c.Namespaces = append(c.Namespaces, newNamespace(r, descriptor))
 		case recordDescriptor:
 			c.Master = os.NewFile(uintptr(descriptor), "/dev/ptmx")
 		case recordCopyUp:
@@ -558,6 +564,8 @@ func (c *Child) Close() {
 		c.Master.Close()
 		c.Master = nil
 	}
+	CloseNamespaces(c.Namespaces)
+	c.Namespaces = nil
 }
 
 func (c *Child) oomScore(o plan.OOMScore) error {
