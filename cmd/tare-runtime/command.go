@@ -93,7 +93,8 @@ func help(w io.Writer, c *command, set, global *flags.Set) {
 		fmt.Fprint(w, "   and the global options\n")
 		return
 	}
-	fmt.Fprintf(w, "NAME:\n   tare-runtime - Open Container Initiative runtime\n\nUSAGE:\n   %s\n\nCOMMANDS:\n", c.synopsis())
+	fmt.Fprintf(w, "NAME:\n   tare-runtime - Open Container Initiative runtime\n\nUSAGE:\n   %s\n\nVERSION:\n   %s\n\nCOMMANDS:\n", c.synopsis(),
+		version)
 	for _, c := range commands() {
 		fmt.Fprintf(w, "   %-9s %s\n", c.name, c.about)
 	}

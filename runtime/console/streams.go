@@ -6,8 +6,10 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/tare-oci/tare/internal/sys/descriptor"
+	"github.com/tare-oci/tare/internal/sys/pty"
 )
 
 // Streams are the standard streams of a process in a container, as far as they are not this process's own.
@@ -139,18 +141,37 @@ const copySize = 64 << 10
 // directory for example, is at its end.
 func copyInput(to *os.File) {
 	defer to.Close()
-	copyStream(to, os.Stdin)
+	var before func()
+	if pty.IsTerminal(os.Stdin) {
+		before = awaitForeground
+	}
+	copyStream(to, os.Stdin, before)
 }
+
+// awaitForeground keeps a job in the background from being stopped because it reads the terminal, whether its program wants input or
+// not.
+func awaitForeground() {
+	for !pty.InForeground(os.Stdin) {
+		time.Sleep(backgroundPoll)
+	}
+}
+
+// backgroundPoll is how late a job that is brought to the foreground begins to read.
+const backgroundPoll = 200 * time.Millisecond
 
 // copyOutput copies what the process writes. When it cannot be written the process is told by a broken pipe.
 func copyOutput(to, from *os.File) {
 	defer from.Close()
-	copyStream(to, from)
+	copyStream(to, from, nil)
 }
 
-func copyStream(to, from *os.File) {
+// copyStream copies until an end or an error; before, if not nil, is called before each read.
+func copyStream(to, from *os.File, before func()) {
 	buf := make([]byte, copySize)
 	for {
+		if before != nil {
+			before()
+		}
 		n, err := from.Read(buf)
 		if n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {

@@ -31,7 +31,8 @@ const (
 	slotT0
 	slotT1
 	slotT2
-	slotFree // first of the others
+	slotNamespaces                                        // first of those that the child holds, as heldNamespaces lists them
+	slotFree       = slotNamespaces + len(heldNamespaces) // first of the others
 )
 
 // arg is an argument of a system call: a value or the content of a slot.
@@ -63,6 +64,7 @@ type program struct {
 	missing int
 	res     *Resources
 	first   int    // descriptor that the program does not get
+	held    []int  // of heldNamespaces, open in the child
 	asked   bool   // the child has questions on its way: see stageReady
 	helper  int    // first instruction of the helper
 	ends    [2]int // of the socket pair between the child and its helper, while it is open here

@@ -20,6 +20,9 @@ func (p *program) lower(op plan.Op) error {
 		}
 		p.wait()
 	case plan.Tell:
+		if o.Stage == plan.StageMounts {
+			p.sendNamespaces(slotSync)
+		}
 		p.tell(record{kind: recordStage, value: uint32(o.Stage)})
 	case plan.Propagate:
 		p.sys(unix.SYS_MOUNT, p.str(""), p.str(o.Path), p.str(""), val(o.Flags), val(0))

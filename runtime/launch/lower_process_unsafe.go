@@ -28,7 +28,12 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		p.sys(unix.SYS_SETNS, fd(p.slot(f.Fd())), val(o.Flag))
 	case plan.JoinProcess:
 		p.undumpable()
-		if o.Flags != 0 {
+		switch {
+		case len(p.res.Namespaces) > 0:
+			for _, n := range p.res.Namespaces {
+				p.sys(unix.SYS_SETNS, fd(p.slot(n.File.Fd())), val(n.Flag))
+			}
+		case o.Flags != 0:
 			p.sys(unix.SYS_SETNS, fd(slotPIDFD), val(o.Flags))
 		}
 		p.openRoot()
@@ -40,6 +45,8 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		p.becomeRoot(o)
 	case plan.NewTimeNamespace:
 		p.newTimeNamespace(o)
+	case plan.HoldNamespaces:
+		p.holdNamespaces(o)
 	case plan.Hostname:
 		p.sys(unix.SYS_SETHOSTNAME, p.str(o.Name), val(len(o.Name)))
 	case plan.Domainname:
@@ -348,16 +355,24 @@ func (p *program) leaveNewlines() {
 // changes nothing.
 func (p *program) waitStart() {
 	// The child waits perhaps for days: copies of the parent's descriptors would keep locks and files busy.
-	p.closeBut(p.first, p.res.Listen.Fd())
+	keep := []int{slotListen}
+	for _, i := range p.held {
+		keep = append(keep, slotNamespaces+i)
+	}
+	p.closeOthers(p.first, keep)
 	for _, r := range p.res.forget {
 		p.ignore(p.do(doForget, noSlot, r[0], r[1]), unix.EINVAL, unix.ENOMEM, unix.EBUSY)
 	}
 	again := p.here()
 	p.sysTo(slotConn, unix.SYS_ACCEPT4, fd(slotListen), val(0), val(0), val(unix.SOCK_CLOEXEC))
 	p.do(doRelay, noSlot, slotConn)
-	i := p.sys(unix.SYS_READ, fd(slotConn), arg{v: uintptr(p.mem.alloc(1))}, val(1))
+	said := uintptr(p.mem.alloc(1))
+	i := p.sys(unix.SYS_READ, fd(slotConn), arg{v: said}, val(1))
 	p.short(i)
+	ask := p.do(doIfByte, noSlot, said, askNamespaces)
 	over := p.do(doJump, noSlot)
+	p.land(ask)
+	p.sendNamespaces(slotConn)
 	p.land(i)
 	p.close(slotConn)
 	p.code[p.do(doJump, noSlot)].target = again

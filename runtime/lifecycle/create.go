@@ -359,7 +359,7 @@ func (k *creation) createHooks(ctx context.Context) error {
 			return err
 		}
 	}
-	in := inside{r: k.r, spec: k.spec, host: k.host, namespaces: namespaceFlags(k.spec, k.decided), join: k.join, process: k.child.PIDFD,
+	in := inside{r: k.r, spec: k.spec, host: k.host, namespaces: namespaceFlags(k.spec, k.decided), join: k.join, process: k.child.PIDFD, held: k.child.Namespaces,
 		rootfs: k.rootfs()}
 	if k.scope != nil {
 		if err := in.joinUnit(k.group); err != nil {

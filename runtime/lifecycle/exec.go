@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/sys/unixsock"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/console"
 	"github.com/tare-oci/tare/runtime/launch"
@@ -37,10 +38,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 		return 255, err
 	}
 	defer x.in.close()
-	if x.std, err = r.streams(x.in.spec, x.process, !o.Detach); err != nil {
-		return 255, err
-	}
-	defer x.std.Close()
+	defer x.close()
 	child, err := x.start(&o)
 	if err != nil {
 		return 255, err
@@ -78,7 +76,27 @@ func (r *Runtime) inside(c *state.Container, s *specs.Spec) (*inside, error) {
 		return nil, err
 	}
 	in.process = os.NewFile(uintptr(fd.Fd()), "pidfd")
+	if c.Rootless && c.Status() == state.Created {
+		if in.held, err = heldNamespaces(c); err != nil {
+			in.close()
+			return nil, err
+		}
+	}
 	return in, nil
+}
+
+// heldNamespaces asks the first process of a created container for its namespaces: a user who is not root cannot join them otherwise,
+// until the program runs.
+func heldNamespaces(c *state.Container) ([]launch.Namespace, error) {
+	conn, err := unixsock.Dial(c.Path(state.StartSocket))
+	if err != nil {
+		if c.Status() != state.Created {
+			return nil, nil // started meanwhile
+		}
+		return nil, fmt.Errorf("reach the container's first process: %w", err)
+	}
+	defer conn.Close()
+	return launch.Namespaces(conn)
 }
 
 // enter opens the container's cgroup for the process; sub as in --cgroup.
@@ -112,6 +130,8 @@ func (in *inside) enterGroup(g *cgroup.Group, init int, sub map[string]string) e
 }
 
 func (in *inside) close() {
+	launch.CloseNamespaces(in.held)
+	in.held = nil
 	if in.process != nil {
 		in.process.Close()
 	}
@@ -179,12 +199,19 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 	return x, nil
 }
 
+func (x *addition) close() {
+	if x.std != nil {
+		x.std.Close()
+	}
+}
+
 // start clones the process and brings it to its program.
 func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
-	res := &launch.Resources{Process: x.in.process, Fault: x.in.r.fault, Foreground: !o.Detach && o.ConsoleSocket == ""}
-	if x.std != nil {
-		res.Stdio = x.std.Child
+	if x.std, err = x.in.r.streams(x.in.spec, x.process, !o.Detach); err != nil {
+		return nil, err
 	}
+	res := &launch.Resources{Process: x.in.process, Namespaces: x.in.held, Fault: x.in.r.fault, Stdio: x.std.Child,
+		Foreground: !o.Detach && o.ConsoleSocket == ""}
 	addCgroups(res, x.in.join)
 	res.Place = x.in.place
 	var child *launch.Child

@@ -486,6 +486,7 @@ func (b *faultBundle) execSteps(o ExecOptions) int {
 		b.t.Fatal(err)
 	}
 	defer x.in.close()
+	defer x.close()
 	child, err := x.start(&o)
 	if err != nil {
 		b.t.Fatal(err)

@@ -30,7 +30,8 @@ type inside struct {
 	join       []cgroup.JoinFile
 	place      func(pid int) error // moves a process into the cgroup where it cannot join it; nil: it joins
 	process    *os.File            // pidfd of the container's first process
-	rootfs     string              // the directory of createContainer hooks, absolute
+	held       []launch.Namespace
+	rootfs     string // the directory of createContainer hooks, absolute
 
 	noNewKeyring bool // keep the caller's session keyring, as the container does
 }
@@ -81,7 +82,7 @@ func (in *inside) one(ctx context.Context, kind hooks.Kind, i int, hook specs.Ho
 		return err
 	}
 	defer output.Close()
-	res := &launch.Resources{Process: in.process, Stdio: [3]*os.File{stdin, out, out}}
+	res := &launch.Resources{Process: in.process, Namespaces: in.held, Stdio: [3]*os.File{stdin, out, out}}
 	addCgroups(res, in.join)
 	res.Place = in.place
 	begin := time.Now()

@@ -107,7 +107,10 @@ func (s *signals) stop() {
 func catchSignals() *signals {
 	s := &signals{c: make(chan os.Signal, 64)}
 	ossignal.Notify(s.c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	s.more = time.AfterFunc(10*time.Millisecond, func() { ossignal.Notify(s.c) })
+	s.more = time.AfterFunc(10*time.Millisecond, func() {
+		ossignal.Notify(s.c)
+		ossignal.Reset(syscall.SIGTTIN, syscall.SIGTTOU) // a read of the terminal that these interrupt would begin again for ever
+	})
 	return s
 }
 

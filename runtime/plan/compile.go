@@ -316,6 +316,13 @@ func (c *compiler) identity() error {
 
 // finishRoot makes the new root the root and closes what must be closed.
 func (c *compiler) finishRoot() error {
+	if c.host.Rootless && (c.opts.Hooks || c.opts.WaitStart) {
+		flags := c.newFlags
+		for t := range c.joined {
+			flags |= NamespaceFlag(specs.LinuxNamespaceType(t))
+		}
+		c.add(HoldNamespaces{flags})
+	}
 	if c.opts.Hooks {
 		c.add(Tell{StageMounts}, Wait{"the hooks of create have run"})
 	}

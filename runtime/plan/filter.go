@@ -52,7 +52,7 @@ func (c *compiler) filter(p *specs.Process, outer bool) (*loading, error) {
 		load.late = []Op{op}
 	case outer && !f.Notify && f.Refused(afterBirth...) == "":
 		load.admin, load.early = true, []Op{op}
-	case !outer && c.opts.WaitStart && f.Refused(afterCreate...) == "":
+	case !outer && c.opts.WaitStart && f.Refused(c.afterCreate()...) == "":
 		load.admin, load.early = true, []Op{op}
 	default:
 		load.admin, load.late = true, []Op{op}
@@ -65,9 +65,17 @@ func (c *compiler) filter(p *specs.Process, outer bool) (*loading, error) {
 var (
 	afterBirth = []seccomp.Call{{Name: "capset"}, {Name: "clone", Args: [6]uint64{cloneParent}}, {Name: "write"}, {Name: "exit_group"}, {Name: "setsid"},
 		{Name: "ioctl", Args: [6]uint64{0, tiocsctty}}, {Name: "read"}, {Name: "prlimit64"}, {Name: "execve"}}
-	afterCreate = []seccomp.Call{{Name: "capset"}, {Name: "write"}, {Name: "close_range"}, {Name: "madvise"}, {Name: "accept4"},
+	waiting = []seccomp.Call{{Name: "capset"}, {Name: "write"}, {Name: "close_range"}, {Name: "madvise"}, {Name: "accept4"},
 		{Name: "read"}, {Name: "close"}, {Name: "sendto"}, {Name: "execve"}, {Name: "exit_group"}}
 )
+
+// afterCreate are the calls of a child that waits for start; a rootless one hands out its namespaces too.
+func (c *compiler) afterCreate() []seccomp.Call {
+	if c.host.Rootless {
+		return append([]seccomp.Call{{Name: "sendmsg"}}, waiting...)
+	}
+	return waiting
+}
 
 // Arguments of the calls above, of sched.h and ioctls.h.
 const (

@@ -147,6 +147,14 @@ type CallerUmask struct{}
 // What implements Op.
 func (o CallerUmask) What() string { return "set the umask of the runtime's caller" }
 
+// HoldNamespaces opens the namespaces of the child, for processes that join them before the program runs. Until then the kernel lets
+// only root look at what a process that hides its memory (PR_SET_DUMPABLE) has in /proc: a user who is not root joins by these
+// descriptors, which the child gives out to who holds its socket.
+type HoldNamespaces struct{ Flags uint64 }
+
+// What implements Op.
+func (o HoldNamespaces) What() string { return "hold the container's namespaces" }
+
 // OwnStdio gives the standard streams to the process's user: pipes and sockets, and the container's own terminal. What else there
 // is belongs to the runtime's caller and is left alone.
 type OwnStdio struct {

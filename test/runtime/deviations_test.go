@@ -63,6 +63,7 @@ var knownPeerDeviations = deviations(
 	does("runc", "TestKillDelete/kill_of_what_is_left_of_a_container_without_a_pid_namespace", "not killed (before 1.2)"),
 	skip("runc", "TestTerminal/P2_a_newline_of_a_foreground_terminal_stays_one", "sets the terminal while the program runs already"),
 	skip("runc", "TestForegroundStreams/P15_a_user_in_a_user_namespace_can_open_the_streams", "a pipe each: the order is left to chance"),
+	skip("runc", "TestForegroundStreams/P15_a_job_in_the_background_is_not_stopped_by_its_terminal", "begins the read again for ever"),
 	skip("runc", "TestForegroundStreams/P15_streams_to_one_file_keep_their_order", "a pipe each: the order is left to chance"),
 	does("runc", "TestForegroundStreams/P15_a_pipe_and_the_null_device_are_handed_over", "copies pipes and the null device too"),
 	does("runc", "TestDetachedStreams/P15_files_of_a_detached_container_are_handed_over_and_keep_their_owner", "gives the file to the user"),

@@ -60,6 +60,38 @@ func TestRootless(t *testing.T) {
 		h.Want(h.Do(userCmd(h, b, "delete", b.ID)), "", 0)
 		h.NoLeak("delete")
 	})
+	row(t, "U4 hooks and exec before start", func(h *H) {
+		b := rootless(h).Args("sleep", "60")
+		dir := h.TempDir()
+		if err := os.Chmod(dir, 0o777); err != nil {
+			h.Fatalf("%v", err)
+		}
+		b.Edit(mnt("/log", "none", dir, "bind"))
+		addHook(b, "createContainer", "id -u; hostname >"+dir+"/1; readlink /proc/self/ns/uts >>"+dir+"/1")
+		addHook(b, "startContainer", "{ hostname; readlink /proc/self/ns/uts; grep CapEff /proc/self/status; } >/log/2")
+		h.Want(asUser(h, b, "create", "-b", b.Dir, b.ID), "", 0)
+		uts := nsID(h, h.State(b.ID).Pid, "uts")
+		for range 2 {
+			h.Want(h.Do(userCmd(h, b, "exec", b.ID, "sh", "-c", "id -u; hostname; readlink /proc/self/ns/uts; cat /proc/1/environ 2>/dev/null | wc -c")), "0\nbase\n"+uts+"\n0", 0)
+		}
+		h.Want(h.Do(userCmd(h, b, "start", b.ID)), "", 0)
+		if got, want := content(h, dir+"/1"), "base\n"+uts+"\n"; got != want {
+			h.Errorf("createContainer: %q, want %q", got, want)
+		}
+		if got, want := content(h, dir+"/2"), "base\n"+uts+"\nCapEff:\t00000000a80425fb\n"; got != want {
+			h.Errorf("startContainer: %q, want %q", got, want)
+		}
+		h.Want(h.Do(userCmd(h, b, "exec", b.ID, "hostname")), "base", 0)
+		h.Want(h.Do(userCmd(h, b, "delete", "-f", b.ID)), "", 0)
+		h.NoLeak("delete")
+	})
+	row(t, "U4 run with hooks", func(h *H) {
+		b := rootless(h).Args("echo", "ran")
+		addHook(b, "createContainer", "true")
+		addHook(b, "startContainer", "true")
+		h.Want(asUser(h, b, "run", "-b", b.Dir, b.ID), "ran", 0)
+		h.NoLeak("the end")
+	})
 	row(t, "C28 limits without a writable cgroup", func(h *H) {
 		b := rootless(h, `linux.resources.pids={"limit":5}`)
 		if r := asUser(h, b, "run", "-b", b.Dir, b.ID); r.Code == 0 || r.Stderr == "" {

@@ -121,6 +121,16 @@ func TestForegroundStreams(t *testing.T) {
 			h.Errorf("status %d", r.Code)
 		}
 	})
+	row(t, "P15 a job in the background is not stopped by its terminal", func(h *H) {
+		m, sl := pty(h)
+		s := newScreen(m)
+		b := h.Bundle().Sh("sleep 0.5; echo out; exit 5")
+		h.Write(b)
+		sh := []string{"-c", `set -m; "$@" & wait $!; echo status $?`, "sh", ocitest.RuntimePath(), "--root", h.Root, "run", "-b", b.Dir, b.ID}
+		_, wait := h.Start(Cmd{Path: "/bin/sh", NoRoot: true, Args: sh, Tty: sl})
+		s.await(h, "out\nstatus 5\n")
+		wait()
+	})
 	row(t, "P15 streams to one file keep their order", func(h *H) {
 		out := h.File("out", "", 0o600)
 		want := ""

@@ -53,6 +53,13 @@ func IsTerminal(f *os.File) bool {
 	return err == nil
 }
 
+// InForeground tells whether this process may read the terminal f without being stopped by SIGTTIN: it is in the foreground of its
+// session, or f is not the session's terminal.
+func InForeground(f *os.File) bool {
+	group, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCGPGRP)
+	return err != nil || group == unix.Getpgrp()
+}
+
 // GetSize returns the size of the terminal f.
 func GetSize(f *os.File) (Size, error) {
 	w, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
