@@ -101,8 +101,7 @@ func deviceNumbers(r *specs.LinuxDeviceCgroup) (major, minor int64, err error) {
 	return major, minor, nil
 }
 
-// parseAccess reads "rwm" letters. None means all of them in a rule that denies, or that is for every device. An "a", which is not in
-// the specification but passed to runc, adds all to what a rule denies and nothing to what it allows.
+// parseAccess reads "rwm" letters. None means all of them in a rule that denies, or that is for every device.
 func parseAccess(r *specs.LinuxDeviceCgroup) (uint8, error) {
 	var access uint8
 	for _, c := range r.Access {
@@ -113,10 +112,6 @@ func parseAccess(r *specs.LinuxDeviceCgroup) (uint8, error) {
 			access |= accWrite
 		case 'm':
 			access |= accMknod
-		case 'a':
-			if !r.Allow {
-				access = accAll
-			}
 		default:
 			return 0, fmt.Errorf("access %q: want letters of rwm", short(r.Access))
 		}

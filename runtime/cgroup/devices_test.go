@@ -224,3 +224,19 @@ func TestAllowAllNeedsNoProgram(t *testing.T) {
 		t.Errorf("denies %v, %v", l.denies(), err)
 	}
 }
+
+func TestParseAccess(t *testing.T) {
+	for _, test := range []struct {
+		access string
+		allow  bool
+		want   uint8 // 0: an error
+	}{
+		{"r", true, accRead}, {"mw", true, accWrite | accMknod}, {"", false, accAll}, {"", true, 0}, {"q", false, 0},
+		{"rwa", false, 0}, {"rwm", true, accAll}, // other letters are dropped when the configuration is loaded
+	} {
+		got, err := parseAccess(&specs.LinuxDeviceCgroup{Allow: test.allow, Type: "c", Access: test.access})
+		if got != test.want || (err != nil) != (test.want == 0) {
+			t.Errorf("parseAccess(%q, allow %v) = %d, %v; want %d", test.access, test.allow, got, err, test.want)
+		}
+	}
+}

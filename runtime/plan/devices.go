@@ -66,6 +66,9 @@ func (c *compiler) devices() error {
 // listedDevice adds a device of the configuration. In a new user namespace root of the host makes the node, with its owner; otherwise
 // the host's own node must do.
 func (c *compiler) listedDevice(d Device) error {
+	if d.Path == "/dev/ptmx" {
+		return nil // engines list all nodes of the host; this one would lead to the host's terminals
+	}
 	if d.Bind && c.newFlags&NewUser != 0 && !c.host.Rootless {
 		node := MakeNode{Path: d.Path, Type: d.Type, Major: d.Major, Minor: d.Minor, Mode: d.Mode}
 		var ok bool

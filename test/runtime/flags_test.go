@@ -208,6 +208,7 @@ var defaultFileCases = []Case{
 	{Row: "M8 words of podman on a bind", Setup: withFile("sub/f", "x"), Edit: []string{mnt("/a", "bind", "sub", "rbind", "copy"), mnt("/b", "bind", "sub", "nocopy", "bind", "rw")}, Sh: "cat /a/f /b/f", Out: "xx"},
 	{Row: "M8 words of podman on a file system", Edit: []string{mnt("/a", "tmpfs", "t", "nocopy")}, Err: "nocopy"},
 	{Row: "MO remount where nothing is mounted", Edit: []string{mnt("/etc", "tmpfs", "t", "remount", "ro")}, Err: "/etc"},
+	{Row: "MO remount alone where nothing is mounted", Edit: []string{mnt("/etc", "tmpfs", "t", "remount")}, Err: "/etc"},
 	{Row: "MO remount of a bind changes what it names", Setup: withFile("sub/", ""), Edit: []string{mnt("/t", "none", "sub", "bind", "nosuid", "noexec"), mnt("/t", "none", "sub", "remount", "bind", "ro", "exec")},
 		Sh: mountOpts("/t"), Out: "~^ro,nosuid,relatime$"},
 	{Row: "M1 a mount point inside of a read-only file system", Edit: []string{mnt("/a", "tmpfs", "t", "ro"), mnt("/a/b/c", "tmpfs", "t"), mnt("/sys/fs/cgroup/x", "tmpfs", "t")},
