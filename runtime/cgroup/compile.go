@@ -124,11 +124,10 @@ func (g *Group) compileCPU(res *specs.LinuxResources) ([]setting, error) {
 		}
 	}
 	if c.Shares != nil && *c.Shares != 0 {
-		if err := checkShares(*c.Shares); err != nil {
-			return nil, err
-		}
 		if g.v2("cpu") {
 			add("shares", "cpu", "cpu.weight", u(weightOfShares(*c.Shares)), checkExact)
+		} else if err := checkShares(*c.Shares); err != nil {
+			return nil, err
 		} else {
 			add("shares", "cpu", "cpu.shares", u(*c.Shares), checkExact)
 		}
@@ -215,7 +214,7 @@ func checkShares(shares uint64) error {
 }
 
 // weightOfShares converts cpu.shares (2 to 262144) to cpu.weight (1 to 10000) so that the least, the default (1024,
-// 100) and the greatest agree: ⌈10^((l²+125l)/612 − 7/34)⌉ with l = log2(shares).
+// 100) and the greatest agree, and what is beyond them is taken for them, as with runc: ⌈10^((l²+125l)/612 − 7/34)⌉ with l = log2(shares).
 func weightOfShares(shares uint64) uint64 {
 	switch {
 	case shares <= 2:

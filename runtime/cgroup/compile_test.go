@@ -50,8 +50,8 @@ func TestCompile(t *testing.T) {
 		{"empty", specs.LinuxResources{}, "", ""},
 		{"shares", cpu(specs.LinuxCPU{Shares: p(uint64(1024))}), "cpu.shares=1024", "cpu.weight=100"},
 		{"shares unset", cpu(specs.LinuxCPU{Shares: p(uint64(0))}), "", ""},
-		{"shares low", cpu(specs.LinuxCPU{Shares: p(uint64(1))}), "!minimum allowed cpu-shares is 2", "!minimum allowed cpu-shares is 2"},
-		{"shares high", cpu(specs.LinuxCPU{Shares: p(uint64(262145))}), "!maximum allowed cpu-shares is 262144", "!maximum"},
+		{"shares low", cpu(specs.LinuxCPU{Shares: p(uint64(1))}), "!minimum allowed cpu-shares is 2", "cpu.weight=1"},
+		{"shares high", cpu(specs.LinuxCPU{Shares: p(uint64(262145))}), "!maximum allowed cpu-shares is 262144", "cpu.weight=10000"},
 		{
 			"bandwidth", cpu(specs.LinuxCPU{Quota: p(int64(5000)), Period: p(uint64(10000)), Burst: p(uint64(3))}),
 			"cpu.cfs_period_us=10000; cpu.cfs_quota_us=5000; cpu.cfs_burst_us=3", "cpu.max=5000 10000; cpu.max.burst=3",
