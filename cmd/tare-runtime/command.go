@@ -54,6 +54,9 @@ func find(name string) *command {
 			return c
 		}
 	}
+	if name == "leaks" { // for tests and for people who look into a host
+		return &command{name, "[ID...]", "list what containers have left on the host", 0, -1, false, false, leaksCommand}
+	}
 	if name == "checkpoint" || name == "restore" {
 		return &command{name, "ID", "not supported", 0, -1, false, true, checkpointCommand(name)}
 	}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/leaks"
 	"github.com/tare-oci/tare/internal/sys/reaper"
 	"github.com/tare-oci/tare/runtime/launch"
 	"github.com/tare-oci/tare/runtime/spec"
@@ -215,7 +215,7 @@ func (b *faultBundle) makeDevice() {
 	b.t.Helper()
 	var out []byte
 	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(5 * time.Millisecond) {
-		if exec.Command("ip", "link", "show", b.device).Run() == nil && len(descendants(strconv.Itoa(os.Getpid()))) == 0 {
+		if exec.Command("ip", "link", "show", b.device).Run() == nil && !leaks.HasDescendants() {
 			return
 		}
 		var err error
@@ -229,7 +229,13 @@ func (b *faultBundle) makeDevice() {
 				b.t.Fatalf("ip %s: %s", line, out)
 			}
 		}
-		return
+		for range 500 { // the kernel adds the address's route in the background
+			if strings.Contains(strings.Join(b.deviceState(), "\n"), "local 2001:db8::1 ") {
+				return
+			}
+			time.Sleep(2 * time.Millisecond)
+		}
+		b.t.Fatalf("network device: %s", b.deviceState())
 	}
 	b.t.Fatalf("make network device: %s", out)
 }

@@ -96,19 +96,34 @@ func (k *creation) moveNetDevices() error {
 		return nil
 	}
 	path := networkPath(k.spec)
-	if path == "" {
+	own := path == ""
+	if own {
 		path = "/proc/" + strconv.Itoa(k.child.PID) + "/ns/net"
 	}
-	if err := k.devices.move(path); err != nil {
+	ns, err := os.Open(path)
+	if own && errors.Is(err, os.ErrNotExist) {
+		return k.childError(err)
+	}
+	if err != nil {
+		return fmt.Errorf("open the container's network namespace: %w", err)
+	}
+	if err := k.devices.move(ns); err != nil {
 		return err
 	}
 	return k.child.Go()
 }
 
-func (d *netDevices) move(path string) (err error) {
-	if d.insideNS, err = os.Open(path); err != nil {
-		return fmt.Errorf("open the container's network namespace: %w", err)
+// childError returns the own error of a child that has ended, or else err, which is what the parent met because of that.
+func (k *creation) childError(err error) error {
+	if own := k.child.Await(plan.StageCreated); own != nil {
+		return own
 	}
+	return err
+}
+
+// move takes over the container's network namespace ns.
+func (d *netDevices) move(ns *os.File) (err error) {
+	d.insideNS = ns
 	if d.inside, err = rtnetlink.OpenIn(d.insideNS); err != nil {
 		return err
 	}

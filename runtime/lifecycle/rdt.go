@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -46,7 +47,11 @@ func (k *creation) joinRdt() error {
 	if k.rdt == nil {
 		return nil
 	}
-	return k.resctrl.Join(k.rdt, k.child.PID)
+	err := k.resctrl.Join(k.rdt, k.child.PID)
+	if errors.Is(err, syscall.ESRCH) {
+		return k.childError(err)
+	}
+	return err
 }
 
 // undoRdt removes all that create has made, a class of service with a name too.
@@ -167,7 +172,7 @@ func (r *Runtime) joinThreads(c *state.Container, f *rdt.FS, g *rdt.Group) error
 			if err != nil {
 				return err
 			}
-			if err := f.Join(g, tid); err != nil && !rdt.NoThread(err) {
+			if err := f.Join(g, tid); err != nil && !errors.Is(err, syscall.ESRCH) { // it has exited
 				return err
 			}
 		}

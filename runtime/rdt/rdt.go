@@ -20,7 +20,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -127,7 +126,7 @@ func (f *FS) Create(g *Group, r *specs.LinuxIntelRdt) error {
 	return nil
 }
 
-// Join puts a thread into the group. Its children, made later, are in it too. A nil group is none.
+// Join puts a thread into the group. Its children, made later, are in it too. A nil group is none. ESRCH: the thread has ended.
 func (f *FS) Join(g *Group, tid int) error {
 	if g == nil {
 		return nil
@@ -211,6 +210,3 @@ func (f *FS) reason() string {
 	}
 	return " (" + strings.ReplaceAll(text, "\n", "; ") + ")"
 }
-
-// NoThread tells whether an error of Join says that the thread has ended.
-func NoThread(err error) bool { return errors.Is(err, syscall.ESRCH) }

@@ -39,12 +39,13 @@ func Open() (*Conn, error) {
 // OpenIn returns a socket in the network namespace ns. The calling thread enters ns for the time of the call: it is locked to the
 // goroutine meanwhile, so that Go starts no other thread from it. The caller closes the socket.
 func OpenIn(ns *os.File) (*Conn, error) {
+	runtime.LockOSThread()
 	own, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
+		runtime.UnlockOSThread()
 		return nil, err
 	}
 	defer own.Close()
-	runtime.LockOSThread()
 	if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
 		runtime.UnlockOSThread()
 		return nil, fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
