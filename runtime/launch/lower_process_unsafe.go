@@ -40,6 +40,8 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		p.becomeRoot(o)
 	case plan.NewTimeNamespace:
 		p.newTimeNamespace(o)
+	case plan.HostRoot, plan.KeepOpen, plan.CloneMount, plan.PrivateTmp:
+		return p.lowerHostProgram(op)
 	case plan.Hostname:
 		p.sys(unix.SYS_SETHOSTNAME, p.str(o.Name), val(len(o.Name)))
 	case plan.Domainname:
