@@ -48,38 +48,39 @@ type template struct {
 	rlimits     []specs.POSIXRlimit
 }
 
-// newTemplate reads what there is to know of the waiting child of plan p.
-func newTemplate(child *launch.Child, p *plan.Plan, s *specs.Spec) (t *template, err error) {
-	t = &template{child: child, bounding: ^uint64(0), joined: map[string]bool{}, rlimits: s.Process.Rlimits}
+// read learns what there is to know of the waiting child of plan p.
+func (t *template) read(p *plan.Plan, s *specs.Spec) (err error) {
+	child := t.child
+	t.bounding, t.joined, t.rlimits = ^uint64(0), map[string]bool{}, s.Process.Rlimits
 	if t.mounts, err = readMounts(child.PID); err != nil {
-		return nil, err
+		return err
 	}
 	if err := t.mounts.checkKeys(); err != nil {
-		return nil, err
+		return err
 	}
 	for _, f := range []struct {
 		file string
 		to   *string
 	}{{"cgroup", &t.cgroups}, {"uid_map", &t.uidMap}, {"gid_map", &t.gidMap}} {
 		if *f.to, err = readProc(child.PID, f.file); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if t.oomScore, err = readOOMScore(child.PID); err != nil {
-		return nil, err
+		return err
 	}
 	if t.namespaces, err = readNamespaces(strconv.Itoa(child.PID)); err != nil {
-		return nil, err
+		return err
 	}
 	if t.own, err = readNamespaces("self"); err != nil {
-		return nil, err
+		return err
 	}
 	for _, ns := range s.Linux.Namespaces {
 		if ns.Path != "" {
 			t.joined[namespaceFile(ns.Type)] = true
 		}
 	}
-	return t, t.readPlan(p)
+	return t.readPlan(p)
 }
 
 // namespaceFile is the file of /proc/PID/ns for a type of config.json.

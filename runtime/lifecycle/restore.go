@@ -79,15 +79,17 @@ func (x *restoration) stay(ctx context.Context) (int, error) {
 	if err := x.c.Unlock(); err != nil {
 		return 1, x.undo(ctx, err)
 	}
-	status := accompany(x.child, x.relay)
+	status := accompany(x.child, x.relay, x.std)
 	err := x.c.Lock(context.WithoutCancel(ctx))
-	if errors.Is(err, state.ErrNotExist) {
-		return status, nil // somebody has deleted it by force
-	}
 	if err == nil {
 		err = x.r.destroy(context.WithoutCancel(ctx), x.c)
 	}
-	return status, err
+	if err != nil && !errors.Is(err, state.ErrNotExist) { // somebody has deleted it by force
+		return status, err
+	}
+	x.relay.stop()
+	x.std.Wait()
+	return status, nil
 }
 
 // prepare does all that can fail before anything is touched.
@@ -143,19 +145,18 @@ func (x *restoration) make(ctx context.Context) (err error) {
 			err = x.undo(ctx, err)
 		}
 	}()
-	for _, step := range []func() error{
-		x.describe,
-		x.enterCgroup,
-		func() (err error) { x.work, err = workDir(x.c); return err },
-		func() (err error) { x.template, err = x.makeTemplate(); return err },
-		x.checkImages,
-		x.startCriu,
-		x.dropTemplate,
-		func() error { return x.restore(ctx) },
-	} {
-		if err := step(); err != nil {
-			return err
-		}
+	if err := x.r.take([]step{
+		{"record the configuration", x.describe},
+		{"make the cgroup", x.enterCgroup},
+		{"make criu's directory", func() (err error) { x.work, err = workDir(x.c); return err }},
+		{"prepare the standard streams", func() (err error) { x.std, err = x.r.streams(x.spec, x.spec.Process, x.attach); return err }},
+		{"make a container to compare with", x.makeTemplate},
+		{"check the images", x.checkImages},
+		{"start criu", x.startCriu},
+		{"end the container to compare with", x.dropTemplate},
+		{"restore", func() error { return x.restore(ctx) }},
+	}); err != nil {
+		return err
 	}
 	return os.RemoveAll(x.work)
 }
@@ -178,10 +179,10 @@ func (x *restoration) endHelpers() {
 }
 
 // makeTemplate makes the container as create does, up to the point where it waits for start: never to be started.
-func (x *restoration) makeTemplate() (*template, error) {
+func (x *restoration) makeTemplate() error {
 	listen, err := unixsock.Listen(filepath.Join(x.work, "template.sock"))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer listen.Close()
 	x.listen = listen
@@ -189,26 +190,21 @@ func (x *restoration) makeTemplate() (*template, error) {
 	x.listen = nil
 	child, err := launch.Start(x.plan, res)
 	if err != nil {
-		return nil, err
+		return err
 	}
+	x.template = &template{child: child} // ended by endHelpers
 	for _, step := range []func() error{child.Begin, child.Finish, func() error { return child.Await(plan.StageCreated) }} {
 		if err := step(); err != nil {
-			child.Abort()
-			return nil, err
+			return err
 		}
 	}
-	t, err := newTemplate(child, x.plan, x.spec)
-	if err != nil {
-		child.Abort()
-		return nil, err
+	if err := x.template.read(x.plan, x.spec); err != nil {
+		return err
 	}
 	if x.ro.LSMProfile != "" {
-		if err := t.setLabel(x.ro.LSMProfile); err != nil {
-			child.Abort()
-			return nil, err
-		}
+		return x.template.setLabel(x.ro.LSMProfile)
 	}
-	return t, nil
+	return nil
 }
 
 // dropTemplate ends the template's process, whose mounts criu has now. What was learned of it stays.
@@ -272,7 +268,11 @@ func (x *restoration) startCriu() (err error) {
 			s.Mounts = append(s.Mounts, plan.CloneMount{Path: m.Point, Dest: "/mounts/" + m.key})
 		}
 	}
-	for fd := range 3 {
+	for n := range 3 {
+		fd := n
+		if f := x.std.Child[n]; f != nil {
+			fd = int(f.Fd())
+		}
 		f, err := descriptor.Dup(fd)
 		if err != nil {
 			return err
@@ -457,7 +457,10 @@ func (x *restoration) admit() (err error) {
 	if x.c.Init, err = state.Find(x.pid); err != nil {
 		return err
 	}
-	x.c.Streams = streamsOf(os.Getpid())
+	x.c.Streams = nil
+	for _, f := range x.pass[:3] {
+		x.c.Streams = append(x.c.Streams, descriptor.Name(os.Getpid(), int(f.Fd())))
+	}
 	x.c.Creating = false
 	if err := x.c.Save(); err != nil {
 		return err
