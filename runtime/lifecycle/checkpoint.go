@@ -15,6 +15,7 @@ import (
 
 	"github.com/tare-oci/tare/internal/sys/descriptor"
 	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/console"
 	"github.com/tare-oci/tare/runtime/criu"
 	"github.com/tare-oci/tare/runtime/plan"
 	"github.com/tare-oci/tare/runtime/spec"
@@ -268,10 +269,18 @@ func (d *dump) writeStreams(streams []string) error {
 	return errors.Join(err, f.Close())
 }
 
-// streamsOf are the names of the standard streams of process pid, which a new container has from its maker, by which restore finds what they were connected with. They
-// are looked at when the container is made: its program may connect them with something else.
-func streamsOf(pid int) []string {
-	return []string{descriptor.Name(pid, 0), descriptor.Name(pid, 1), descriptor.Name(pid, 2)}
+// streamNames are the names of the standard streams that a container's process is given, by which restore finds what they were
+// connected with. They are told when the container is made: its program may connect them with something else.
+func streamNames(std *console.Streams) []string {
+	list := make([]string, 3)
+	for n := range list {
+		fd := n
+		if std != nil && std.Child[n] != nil {
+			fd = int(std.Child[n].Fd())
+		}
+		list[n] = descriptor.Name(os.Getpid(), fd)
+	}
+	return list
 }
 
 // freezerDir is the directory of the container's freezer; empty: none.

@@ -149,7 +149,7 @@ func (x *restoration) make(ctx context.Context) (err error) {
 		{"record the configuration", x.describe},
 		{"make the cgroup", x.enterCgroup},
 		{"make criu's directory", func() (err error) { x.work, err = workDir(x.c); return err }},
-		{"prepare the standard streams", func() (err error) { x.std, err = x.r.streams(x.spec, x.spec.Process, x.attach); return err }},
+		{"prepare the standard streams", x.openStreams},
 		{"make a container to compare with", x.makeTemplate},
 		{"check the images", x.checkImages},
 		{"start criu", x.startCriu},
@@ -176,6 +176,18 @@ func (x *restoration) endHelpers() {
 		x.master.Close()
 	}
 	x.criu, x.template, x.pass, x.master = nil, nil, nil, nil
+}
+
+// openStreams prepares the standard streams. criu can put nothing but a file, whose position it sets, in the place of a file: then
+// the container has the caller's own, as when it is detached.
+func (x *restoration) openStreams() error {
+	list, err := readStreams(filepath.Join(x.ro.ImagePath, criu.Descriptors))
+	if err != nil {
+		return err
+	}
+	file := slices.ContainsFunc(list, func(i criu.Inherit) bool { return strings.HasPrefix(i.Key, "file") })
+	x.std, err = x.r.streams(x.spec, x.spec.Process, x.attach && !file)
+	return err
 }
 
 // makeTemplate makes the container as create does, up to the point where it waits for start: never to be started.
@@ -457,10 +469,7 @@ func (x *restoration) admit() (err error) {
 	if x.c.Init, err = state.Find(x.pid); err != nil {
 		return err
 	}
-	x.c.Streams = nil
-	for _, f := range x.pass[:3] {
-		x.c.Streams = append(x.c.Streams, descriptor.Name(os.Getpid(), int(f.Fd())))
-	}
+	x.c.Streams = streamNames(x.std)
 	x.c.Creating = false
 	if err := x.c.Save(); err != nil {
 		return err

@@ -190,11 +190,32 @@ func TestRestoreStreams(t *testing.T) {
 		images := checkpoint(h, b)
 		at := count(b)
 		_, wait := h.Start(ocitest.Cmd{Args: []string{"restore", "--bundle", b.Dir, "--image-path", images, b.ID}, Timeout: time.Minute})
-		awaitCount(h, b, at)
+		h.Await("the counter to go on, or the end", func() bool { _, err := os.Stat(filepath.Join(h.Root, b.ID)); return count(b) > at || err != nil })
 		h.File(filepath.Join(b.Rootfs, "stop"), "", 0o644)
 		if r := wait(); r.Code != 7 {
 			h.Errorf("status %d: %s%s", r.Code, r.Stdout, r.Stderr)
 		} else if r.Stdout != "out\n" {
+			h.Errorf("output %q", r.Stdout)
+		}
+		h.NoLeak("the end")
+	})
+	row(t, "foreground with pipes", func(h *H) {
+		b := h.Bundle().Sh(`i=0; while [ $i -lt 1000 ]; do i=$((i+1)); echo $i >/count; [ -e /stop ] && break; usleep 20000; done; echo out; exit 7`)
+		h.Write(b)
+		sh := func(args string) func() ocitest.Result {
+			_, wait := h.Start(ocitest.Cmd{Path: "/bin/sh", NoRoot: true, Timeout: time.Minute,
+				Args: []string{"-c", "echo in | " + ocitest.RuntimePath() + " --root " + h.Root + " " + args + " 2>&1 | cat"}})
+			return wait
+		}
+		first := sh("run --bundle " + b.Dir + " " + b.ID)
+		awaitCount(h, b, 3)
+		images := checkpoint(h, b)
+		first()
+		at := count(b)
+		second := sh("restore --bundle " + b.Dir + " --image-path " + images + " " + b.ID)
+		awaitCount(h, b, at)
+		h.File(filepath.Join(b.Rootfs, "stop"), "", 0o644)
+		if r := second(); r.Stdout != "out\n" {
 			h.Errorf("output %q", r.Stdout)
 		}
 		h.NoLeak("the end")
@@ -293,7 +314,7 @@ func TestRestoreHooks(t *testing.T) {
 		images := checkpoint(h, b)
 		b.Spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/false"}}}
 		h.Write(b)
-		refused(h, b, images, "run createRuntime hook #0 /bin/false: exit status 1")
+		refused(h, b, images, "error running createRuntime hook #0: /bin/false: exit status 1")
 	})
 }
 
