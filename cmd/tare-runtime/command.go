@@ -35,6 +35,8 @@ func commands() []*command {
 		{"pause", "ID", "suspend all processes of a container", 1, 1, false, false, pauseCommand},
 		{"resume", "ID", "resume a paused container", 1, 1, false, false, resumeCommand},
 		{"update", "ID", "change the resource limits of a container", 1, 1, false, false, updateCommand},
+		{"checkpoint", "ID", "write a running container to images, through criu", 1, 1, false, false, checkpointCommand},
+		{"restore", "ID", "make a container from the images of a checkpoint", 1, 1, false, false, restoreCommand},
 		{"events", "ID", "print statistics and out-of-memory events as JSON lines", 1, 1, false, false, eventsCommand},
 		{"spec", "", "write a config.json to begin with", 0, 0, false, false, specCommand},
 		{"features", "", "print what the runtime supports as JSON", 0, 0, false, false, featuresCommand},
@@ -56,9 +58,6 @@ func find(name string) *command {
 	}
 	if name == "leaks" { // for tests and for people who look into a host
 		return &command{name, "[ID...]", "list what containers have left on the host", 0, -1, false, false, leaksCommand}
-	}
-	if name == "checkpoint" || name == "restore" {
-		return &command{name, "ID", "not supported", 0, -1, false, true, checkpointCommand(name)}
 	}
 	return nil
 }
@@ -99,7 +98,7 @@ func help(w io.Writer, c *command, set, global *flags.Set) {
 	fmt.Fprintf(w, "NAME:\n   tare-runtime - Open Container Initiative runtime\n\nUSAGE:\n   %s\n\nVERSION:\n   %s\n\nCOMMANDS:\n", c.synopsis(),
 		version)
 	for _, c := range commands() {
-		fmt.Fprintf(w, "   %-9s %s\n", c.name, c.about)
+		fmt.Fprintf(w, "   %-10s %s\n", c.name, c.about)
 	}
 	fmt.Fprint(w, "\nGLOBAL OPTIONS:\n")
 	global.Usage(w)

@@ -37,7 +37,7 @@ func main() {
 func protect(args []string) error {
 	for _, a := range args {
 		switch a {
-		case "create", "run", "exec", "start":
+		case "create", "run", "exec", "start", "restore":
 			if ok, err := sealed.Protected(); err != nil || ok {
 				return err
 			}

@@ -5,14 +5,19 @@ package mountinfo
 import (
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 )
 
 // Mount is one line of the table.
 type Mount struct {
+	ID      int
+	Parent  int    // the ID of the mount that it is on
+	Device  string // of the file system, MAJOR:MINOR
 	Root    string // of the mount within its file system
 	Point   string // where it is mounted, as the reading process sees it
 	Options string // of the mount, separated by commas
+	Peers   string // propagation: "shared:1 master:2", empty for a private mount
 	FSType  string
 	Source  string
 	Super   string // options of the file system, separated by commas
@@ -27,6 +32,19 @@ func Self() ([]Mount, error) {
 	return Parse(string(data)), nil
 }
 
+// Of returns the mounts of process pid as it sees them. Every line must be of the table's form.
+func Of(pid int) ([]Mount, error) {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("read mount table: %w", err)
+	}
+	mounts := Parse(string(data))
+	if len(mounts) != strings.Count(string(data), "\n") {
+		return nil, fmt.Errorf("read mount table of process %d: a line has another form", pid)
+	}
+	return mounts, nil
+}
+
 // Parse reads a table. Lines that are not of its form are left out.
 func Parse(table string) []Mount {
 	var mounts []Mount
@@ -36,8 +54,13 @@ func Parse(table string) []Mount {
 		if !ok || len(f) < 6 || len(g) < 3 {
 			continue
 		}
-		mounts = append(mounts, Mount{Root: unescape(f[3]), Point: unescape(f[4]), Options: f[5], FSType: unescape(g[0]),
-			Source: unescape(g[1]), Super: g[2]})
+		id, err1 := strconv.Atoi(f[0])
+		parent, err2 := strconv.Atoi(f[1])
+		if err1 != nil || err2 != nil {
+			continue
+		}
+		mounts = append(mounts, Mount{ID: id, Parent: parent, Device: f[2], Root: unescape(f[3]), Point: unescape(f[4]), Options: f[5],
+			Peers: strings.Join(f[6:], " "), FSType: unescape(g[0]), Source: unescape(g[1]), Super: g[2]})
 	}
 	return mounts
 }

@@ -18,6 +18,9 @@ import (
 const (
 	versionKey = "org.tare-oci.runtime.version"
 	commitKey  = "org.tare-oci.runtime.commit"
+	// Callers ask for runc's key whether checkpoint and restore are there. Like runc's it is about the program: whether criu is
+	// installed shows when it is used.
+	checkpointKey = "org.opencontainers.runc.checkpoint.enabled"
 )
 
 // Document returns the features of the runtime that calls itself by this version and commit.
@@ -27,7 +30,7 @@ func Document(version, commit string) *features.Features {
 		OCIVersionMax: spec.VersionMax,
 		Hooks:         hooks.Kinds(),
 		MountOptions:  mountOptions(),
-		Annotations:   map[string]string{versionKey: version, commitKey: commit},
+		Annotations:   map[string]string{versionKey: version, commitKey: commit, checkpointKey: "true"},
 		Linux: &features.Linux{
 			Namespaces:   namespaces(),
 			Capabilities: spec.CapabilityNames(),

@@ -47,6 +47,8 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		p.newTimeNamespace(o)
 	case plan.HoldNamespaces:
 		p.holdNamespaces(o)
+	case plan.HostRoot, plan.KeepOpen, plan.CloneMount, plan.PrivateTmp:
+		return p.lowerHostProgram(op)
 	case plan.Hostname:
 		p.sys(unix.SYS_SETHOSTNAME, p.str(o.Name), val(len(o.Name)))
 	case plan.Domainname:

@@ -30,6 +30,8 @@ type Resources struct {
 	Stdio [3]*os.File
 	// Foreground: the terminal is copied to the runtime's own streams.
 	Foreground bool
+	// Keep are the descriptors that plan.KeepOpen passes on.
+	Keep []*os.File
 	// Fault makes child instruction Fault-1 fail with EIO instead of being run; for tests.
 	Fault int
 

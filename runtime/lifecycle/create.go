@@ -155,6 +155,7 @@ func (k *creation) record(wait bool) (err error) {
 	if k.c.Init, err = state.Find(k.child.PID); err != nil {
 		return err
 	}
+	k.c.Streams = streamNames(k.std)
 	if !k.hasCreateHooks() && !wait {
 		k.c.Creating = false // there is nobody before the program runs who could tell the difference
 	}

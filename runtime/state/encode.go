@@ -58,6 +58,7 @@ func (s *State) encode() ([]byte, error) {
 	b = jsonw.Bool(b, "rootless", s.Rootless)
 	b = jsonw.Bool(b, "noProcess", s.NoProcess)
 	b = jsonw.Bool(b, "noNewKeyring", s.NoNewKeyring)
+	b = jsonw.Strings(jsonw.Key(b, "streams"), s.Streams)
 	b = append(jsonw.Key(b, "facts"), '{')
 	b = jsonw.Bool(b, "idMapHelpers", s.Facts.IDMapHelpers)
 	b = jsonw.Uint(b, "sameNamespaces", s.Facts.SameNamespaces)

@@ -15,7 +15,7 @@ func TestEncode(t *testing.T) {
 		Created: time.Date(2026, 1, 2, 3, 4, 5, 600, time.UTC), Owner: 7, Annotations: map[string]string{"k": "v\n"},
 		Hooks: &specs.Hooks{Poststop: []specs.Hook{{Path: "/h"}}}, Cgroup: json.RawMessage(`{"mode":"v2"}`), NoPivot: true,
 		OwnPidNS: true, Rootless: true, NoProcess: true, NoNewKeyring: true, IntelRdt: json.RawMessage(`{"dir":"x"}`),
-		Facts: Facts{IDMapHelpers: true, SameNamespaces: 5}}
+		Facts: Facts{IDMapHelpers: true, SameNamespaces: 5}, Streams: []string{"pipe:[1]"}}
 	v := reflect.ValueOf(full)
 	for i := range v.NumField() {
 		if v.Field(i).IsZero() {

@@ -58,6 +58,7 @@ type State struct {
 	Rootless     bool              `json:"rootless"`     // cgroup permission errors were ignored
 	NoProcess    bool              `json:"noProcess"`    // the config had no process: it cannot be started
 	NoNewKeyring bool              `json:"noNewKeyring"` // the session keyring is the creator's
+	Streams      []string          `json:"streams"`      // what Init's standard streams are connected with; for checkpoint
 	Facts        Facts             `json:"facts"`        // decided at create, for every later process
 }
 

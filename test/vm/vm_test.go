@@ -59,6 +59,7 @@ type suite struct {
 	hybrid  []string // the parts for the hybrid layout
 	runtime bool     // it drives tare-runtime
 	modules []string
+	tools   []string // programs of the host that it needs, with their libraries
 }
 
 var suites = []suite{
@@ -67,6 +68,9 @@ var suites = []suite{
 	{pkg: "test/runtime", quick: "^TestV2(Inside|Exec|Lifecycle|Rootless)$|^TestV2Limits$/^C23", modules: []string{"loop", "overlay"}, runtime: true,
 		v2:     []string{"^TestV2", "^(TestExec.*|TestMounts.*|TestRun.*)$", "^(TestSeccomp|TestDevices|TestKillDelete)$", "^(TestRootless|TestNamespaces|TestLifecycle)$"},
 		hybrid: []string{"^(TestCgroupInside|TestCgroupPlace|TestDevices|TestKillDelete)$|^TestLimits$/^C(1|2|6|12|13|15|16|21) "}},
+	{pkg: "test/criu", quick: "^TestCheckpoint$", runtime: true, tools: []string{"criu", "tar", "gzip", "iptables-restore", "ip6tables-restore"},
+		modules: []string{"nf_tables", "nf_conntrack_netlink", "veth", "tun", "unix_diag", "inet_diag", "tcp_diag", "udp_diag", "raw_diag", "netlink_diag", "af_packet_diag"},
+		v2:      []string{"."}, hybrid: []string{"."}},
 }
 
 // machine adds the suite's test binary and what it drives to a machine.
@@ -76,6 +80,9 @@ func (s *suite) machine(t *testing.T, m Machine) Machine {
 	if s.runtime {
 		m.Files["/usr/bin/tare-runtime"] = tareRuntime(t)
 		m.Env = append(m.Env, "TARE_RUNTIME=/usr/bin/tare-runtime")
+	}
+	if err := m.addPrograms(s.tools...); err != nil {
+		t.Fatal(err)
 	}
 	return m
 }
