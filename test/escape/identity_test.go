@@ -277,7 +277,7 @@ func TestGroupsOfRootless(t *testing.T) {
 func TestSignals(t *testing.T) {
 	const show = `grep -E '^Sig(Blk|Ign)' /proc/self/status | tr -d '\t'`
 	want := "SigBlk:" + noCaps + "\nSigIgn:" + noCaps
-	wrap := func(h *H) []string { return []string{attackPath(h), "signals"} }
+	wrap := func(*H) []string { return []string{ocitest.WorkDir() + "/probe", "deaf"} }
 	row(t, "issue7 A10 signals of the caller, run", func(h *H) {
 		b := h.Bundle().Sh(show)
 		h.Write(b)

@@ -24,7 +24,6 @@ const Name = "attack"
 //	attack mountinfo FILE          a hook: the container's state is on standard input, its mount table goes to FILE
 //	attack watch CAPS COMM         report what new processes of the pid namespace have or show until they are named COMM; never ends
 //	attack newproc DIR             mount a new procfs on DIR in new user, pid and mount namespaces
-//	attack signals PROGRAM [ARG]…  run a program with signals ignored and blocked
 //	attack socket32 FAMILY         socket(2) by the 32-bit entry, directly and by socketcall(2)
 //	attack open MODE PATH          open a path: MODE is r or w
 //	attack capabilities            the sets of this process
@@ -42,8 +41,6 @@ func Main(args []string) int {
 		err = newProc(args[0])
 	case cmd == "newproc-child" && len(args) == 1:
 		err = unix.Mount("proc", args[0], "proc", 0, "")
-	case cmd == "signals" && len(args) > 0:
-		err = withSignals(args)
 	case cmd == "socket32" && len(args) == 1:
 		err = socket32(args[0])
 	case cmd == "open" && len(args) == 2:
