@@ -20,7 +20,6 @@ func skip(peer, test, why string) deviation {
 // wants, and what tare itself refuses for now, with an error that names it. A case named here must fail with that runtime: so the
 // table shows that the case can fail, and that in all other cases the suite and the peer agree.
 var knownPeerDeviations = deviations(
-	skip("runc", "TestAdvisoryRaces/CVE-2024-45310_making_destinations_while_they_are_swapped", "vulnerable (before 1.1.14): loses some of the races"),
 	does("runc", "TestRecursiveOptions/MO_recursive_rro_on_a_file_system", "ignored"),
 	does("runc", "TestRecursiveOptions/MO_recursive_rnosuid_on_a_file_system", "ignored"),
 	does("runc", "TestRecursiveOptions/MO_recursive_rnodev_on_a_file_system", "ignored"),
@@ -31,9 +30,6 @@ var knownPeerDeviations = deviations(
 	does("runc", "TestRecursiveOptions/MO_recursive_rnosymfollow_on_a_file_system", "ignored"),
 	does("runc", "TestRecursiveOptions/M16_flags_of_the_source_stay_in_a_user_namespace", "operation not permitted (before 1.2)"),
 	skip("runc", "TestConcurrency/one_start_wins", "starts that lose wait for ever"),
-	does("runc", "TestAdvisoryLinks/CVE-2026-41579_dev_is_a_link", "vulnerable: makes links and devices on the host"),
-	does("runc", "TestAdvisoryLinks/CVE-2026-88265_streams_are_not_reopened_on_a_link", "vulnerable: reopens streams on the host file"),
-	does("runc", "TestAdvisoryLinks/CVE-2019-16884_CVE-2015-3631_mounts_over_proc", "accepts mounts over /proc/self/attr and /proc/sys"),
 	does("runc", "TestRootless/U4_ranges_of_newuidmap", "refuses additional groups although setgroups is allowed"),
 	does("runc", "TestFeatures/F_the_features_document", "defaults is listed and refused"),
 	does("runc", "TestHooks/HK_order,_state,_namespaces", "1.1.5 runs poststart at create"),

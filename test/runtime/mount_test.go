@@ -10,27 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mnt is an edit that appends a mount.
-func mnt(dest, typ, source string, options ...string) string {
-	opts := "[]"
-	if len(options) > 0 {
-		opts = `["` + strings.Join(options, `","`) + `"]`
-	}
-	return fmt.Sprintf(`mounts+=[{"destination":%q,"type":%q,"source":%q,"options":%s}]`, dest, typ, source, opts)
-}
-
 // mountOpts prints the per-mount options of the mount on a directory.
 func mountOpts(dest string) string { return `awk '$5=="` + dest + `"{print $6}' /proc/self/mountinfo` }
-
-func inBundle(h *H, b *Bundle, path, content string) {
-	if strings.HasSuffix(path, "/") {
-		if err := os.MkdirAll(filepath.Join(b.Dir, path), 0o755); err != nil {
-			h.Fatalf("%v", err)
-		}
-		return
-	}
-	h.File(filepath.Join(b.Dir, path), content, 0o644)
-}
 
 func withFile(path, content string) func(*H, *Bundle) {
 	return func(h *H, b *Bundle) { inBundle(h, b, path, content) }

@@ -11,22 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const userns = `linux.namespaces+=[{"type":"user"}]`
-
-func idMaps(host, size int) string {
-	m := fmt.Sprintf(`[{"containerID":0,"hostID":%d,"size":%d}]`, host, size)
-	return `linux+={"uidMappings":` + m + `,"gidMappings":` + m + `}`
-}
-
-// rootfsOf gives the root file system to a user.
-func rootfsOf(uid int) func(*H, *Bundle) {
-	return func(h *H, b *Bundle) {
-		if out, err := exec.Command("chown", "-h", fmt.Sprintf("%d:%d", uid, uid), b.Rootfs, b.Rootfs+"/etc", b.Rootfs+"/tmp").CombinedOutput(); err != nil {
-			h.Fatalf("chown: %v: %s", err, out)
-		}
-	}
-}
-
 const manyLines = 341
 
 func tooManyMaps() string {
@@ -76,14 +60,6 @@ var namespaceCases = []Case{
 func TestNamespaces(t *testing.T) { runCases(t, namespaceCases) }
 
 var nsFiles = map[string]string{"pid": "pid", "network": "net", "ipc": "ipc", "uts": "uts", "mount": "mnt", "cgroup": "cgroup", "user": "user", "time": "time"}
-
-func nsID(h *H, pid any, file string) string {
-	s, err := os.Readlink(fmt.Sprintf("/proc/%v/ns/%s", pid, file))
-	if err != nil {
-		h.Fatalf("%v", err)
-	}
-	return s
-}
 
 func TestNamespaceJoin(t *testing.T) {
 	row(t, "N linux absent runs or is refused, without a trace", func(h *H) {

@@ -4,21 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 )
-
-// capEdit sets the capability sets of the process.
-func capEdit(bounding, permitted, effective, inheritable, ambient string) string {
-	q := func(s string) string {
-		if s == "" {
-			return "[]"
-		}
-		return `["` + strings.ReplaceAll(s, " ", `","`) + `"]`
-	}
-	return fmt.Sprintf(`process.capabilities={"bounding":%s,"permitted":%s,"effective":%s,"inheritable":%s,"ambient":%s}`,
-		q(bounding), q(permitted), q(effective), q(inheritable), q(ambient))
-}
 
 const (
 	showCaps = "grep Cap /proc/self/status | tr -s '\\t\\n' '  '"

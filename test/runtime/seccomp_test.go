@@ -11,22 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func seccomp(def, rules string) string {
-	return fmt.Sprintf(`linux.seccomp={"defaultAction":%q,"syscalls":[%s]}`, def, rules)
-}
-
-func deny(names, action, more string) string {
-	return fmt.Sprintf(`{"names":["%s"],"action":%q%s}`, strings.ReplaceAll(names, " ", `","`), action, more)
-}
-
-func probeCall(nr int, args ...any) []string {
-	a := []string{"probe", "syscall", fmt.Sprint(nr)}
-	for _, x := range args {
-		a = append(a, fmt.Sprint(x))
-	}
-	return a
-}
-
 const (
 	allow   = "SCMP_ACT_ALLOW"
 	errno   = "SCMP_ACT_ERRNO"

@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"flag"
 	"os"
 	"path/filepath"
 
@@ -24,6 +23,31 @@ func mountTree(h *H, dir string) {
 
 func match(text, want string) bool { return ocitest.Match(text, want) }
 
-var longFlag = flag.Bool("long", false, "run long races too (or TARE_LONG=1)")
+// Short names of what the suites share.
+var (
+	mnt           = ocitest.Mnt
+	inBundle      = ocitest.InBundle
+	capEdit       = ocitest.CapEdit
+	idMaps        = ocitest.IDMaps
+	rootfsOf      = ocitest.RootfsOf
+	nsID          = ocitest.NSID
+	seccomp       = ocitest.Seccomp
+	deny          = ocitest.Rule
+	probeCall     = ocitest.ProbeCall
+	rootless      = ocitest.Rootless
+	asUser        = ocitest.AsUser
+	userCmd       = ocitest.UserCmd
+	subordinate   = ocitest.Subordinate
+	consoleSocket = ocitest.ConsoleSocket
+	pty           = ocitest.PTY
+	long          = ocitest.Long
+)
 
-func long() bool { return *longFlag || os.Getenv("TARE_LONG") == "1" }
+func place(h *H, b *Bundle, path, target string) { h.Place(b, path, target) }
+func withoutMounts(b *Bundle, dests ...string)   { b.WithoutMounts(dests...) }
+func swap(h *H, a, b string) (stop func())       { return h.Swap(a, b) }
+
+const (
+	userns = ocitest.UserNS
+	user   = ocitest.User
+)

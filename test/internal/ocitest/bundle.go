@@ -191,6 +191,22 @@ func (b *Bundle) Write() error {
 	return os.WriteFile(filepath.Join(b.Dir, "config.json"), data, 0o644)
 }
 
+// EditRaw applies edits to a configuration that is given as a whole.
+func (b *Bundle) EditRaw(edits ...string) error {
+	var conf map[string]any
+	if err := json.Unmarshal(b.Raw, &conf); err != nil {
+		return err
+	}
+	for _, e := range edits {
+		if err := applyEdit(conf, e); err != nil {
+			return err
+		}
+	}
+	var err error
+	b.Raw, err = json.Marshal(conf)
+	return err
+}
+
 func applyEdit(conf map[string]any, edit string) error {
 	path, val, isSet := strings.Cut(edit, "=")
 	if !isSet {

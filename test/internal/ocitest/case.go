@@ -13,6 +13,7 @@ import (
 var (
 	runtimePath string // absolute path of the runtime under test
 	peer        string // the first word of its --version: tare-runtime, runc, crun …
+	peerVersion string
 	idCount     int
 )
 
@@ -23,11 +24,23 @@ type Deviation struct {
 	Skip bool   // the case is not run: it would hang or harm the machine
 }
 
-// Deviations is set by a suite: peer name, then full test name.
+// Deviations is set by a suite: peer name, or name and version with a space between ("runc 1.1.5"), then full test name.
 var Deviations map[string]map[string]Deviation
 
 // Peer returns the name that the runtime under test gives itself.
 func Peer() string { return peer }
+
+// PeerVersion returns the version that the runtime under test says it has.
+func PeerVersion() string { return peerVersion }
+
+// deviation looks a test up.
+func deviation(test string) (Deviation, bool) {
+	if d, ok := Deviations[peer][test]; ok {
+		return d, true
+	}
+	d, ok := Deviations[peer+" "+peerVersion][test]
+	return d, ok
+}
 
 // RuntimePath returns the absolute path of the runtime under test.
 func RuntimePath() string { return runtimePath }
@@ -54,7 +67,7 @@ type abort struct{}
 // what is then left (mounts, cgroups, processes, network devices, state files) is a failure.
 func Row(t *testing.T, name string, f func(h *H)) {
 	t.Run(name, func(t *testing.T) {
-		dev, isDev := Deviations[peer][t.Name()]
+		dev, isDev := deviation(t.Name())
 		if isDev && dev.Skip {
 			t.Skipf("%s deviates: %s", peer, dev.Does)
 		}
@@ -191,4 +204,11 @@ func (h *H) finish() {
 	}
 	detachBelow(h.dir)
 	os.RemoveAll(h.dir)
+}
+
+// Problems is how many problems were recorded.
+func (h *H) Problems() int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.problems)
 }

@@ -28,6 +28,8 @@ type Cmd struct {
 	Dir     string              // working directory
 	Cred    *syscall.Credential // user to run as
 	Files   []*os.File          // descriptors from 3 on
+	Stdio   [3]*os.File         // standard streams in place of Stdin and the files that give the result its output
+	Wrap    []string            // program and arguments that start the runtime, whose path and arguments follow
 	Umask   string              // octal
 	Timeout time.Duration       // default 20 s; then the call and everything it started are killed, which is a problem
 	Path    string              // binary, default the runtime under test
@@ -72,6 +74,10 @@ func (h *H) Start(c Cmd) (Result, func() Result) {
 	if c.Umask != "" {
 		args = append([]string{"-c", "umask " + c.Umask + `; exec "$@"`, "sh", path}, args...)
 		path = "/bin/sh"
+	}
+	if len(c.Wrap) > 0 {
+		args = append(append(append([]string{}, c.Wrap[1:]...), path), args...)
+		path = c.Wrap[0]
 	}
 	timeout := c.Timeout
 	if timeout == 0 {
@@ -139,6 +145,15 @@ func (h *H) stdio(cmd *exec.Cmd, c Cmd, r Result) (func(), error) {
 	if c.Stdin != "" {
 		cmd.Stdin = strings.NewReader(c.Stdin)
 	}
+	if f := c.Stdio[0]; f != nil {
+		cmd.Stdin = f
+	}
+	if f := c.Stdio[1]; f != nil {
+		cmd.Stdout = f
+	}
+	if f := c.Stdio[2]; f != nil {
+		cmd.Stderr = f
+	}
 	return func() { out.Close(); errf.Close() }, nil
 }
 
@@ -148,6 +163,12 @@ func (r Result) Again() Result {
 	errText, _ := os.ReadFile(r.errFile)
 	r.Stdout, r.Stderr = string(out), string(errText)
 	return r
+}
+
+// Remove removes the files of the output, for cases with very many calls.
+func (r Result) Remove() {
+	os.Remove(r.outFile)
+	os.Remove(r.errFile)
 }
 
 // RT calls the runtime.

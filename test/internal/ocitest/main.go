@@ -24,7 +24,7 @@ const RuntimeEnv = "TARE_RUNTIME"
 // workDir is the suite's own directory: mode 0755, on the file system of os.TempDir, removed at the end.
 var workDir string
 
-// Main is the body of a TestMain. It starts the test binary again in new mount, network and process namespaces, where / is a
+// Main is the body of a TestMain. It starts the test binary again in new namespaces of all kinds but user and cgroup, where / is a
 // shared mount as it is on most hosts, and runs m there: other programs of the machine cannot disturb the leak oracle, and
 // when the test binary dies every process that a runtime left dies with it. Started under the name "probe" (in a container)
 // it runs a probe instead. Main does not return.
@@ -71,7 +71,7 @@ func outside() int {
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	c.Env = append(os.Environ(), insideEnv+"="+dir)
 	c.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID,
+		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS | syscall.CLONE_NEWIPC,
 		Pdeathsig:  syscall.SIGKILL,
 	}
 	err = c.Run()
@@ -141,8 +141,22 @@ func prepare() error {
 	if err != nil {
 		return fmt.Errorf("%s --version: %w", path, err)
 	}
-	peer, _, _ = strings.Cut(string(out), " ")
+	peer, peerVersion = parseVersion(string(out))
+	if peer == "crun" { // it refuses to run beside a cgroup2 hierarchy with controllers
+		unix.Unmount("/sys/fs/cgroup/unified", unix.MNT_DETACH)
+	}
 	return nil
+}
+
+// parseVersion reads the first line of --version: the name, and the version without what distributions append.
+func parseVersion(out string) (name, version string) {
+	line, _, _ := strings.Cut(out, "\n")
+	f := strings.Fields(line)
+	if len(f) < 3 || f[1] != "version" {
+		return strings.Join(f, " "), ""
+	}
+	version, _, _ = strings.Cut(f[2], "+")
+	return f[0], version
 }
 
 // killAll ends every process of the suite's pid namespace but the suite itself.

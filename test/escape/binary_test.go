@@ -1,0 +1,169 @@
+package escape
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tare-oci/tare/test/internal/ocitest"
+)
+
+func fileHash(h *H, path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		h.Fatalf("%v", err)
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(data))
+}
+
+// runtimeCopy is what is attacked instead of the installed runtime.
+func runtimeCopy(h *H) (path, hash string) {
+	data, err := os.ReadFile(ocitest.RuntimePath())
+	if err != nil {
+		h.Fatalf("%v", err)
+	}
+	path = h.File(filepath.Join(h.TempDir(), "runtime"), string(data), 0o755)
+	return path, fileHash(h, path)
+}
+
+// TestRuntimeBinary has containers that overwrite the runtime's own file.
+func TestRuntimeBinary(t *testing.T) {
+	row(t, "CVE-2019-5736 entry point is proc self exe", func(h *H) {
+		rt, hash := runtimeCopy(h)
+		b := h.Bundle().Args("/entry")
+		h.File(b.Rootfs+"/entry", "#!/proc/self/exe\n", 0o755)
+		h.Write(b)
+		h.Do(Cmd{Path: rt, Args: []string{"run", "-b", b.Dir, b.ID}}) // whatever it does, the binary stays
+		b2 := h.Bundle().Args("sleep", "60")
+		h.File(b2.Rootfs+"/entry", "#!/proc/self/exe\n", 0o755)
+		h.Write(b2)
+		h.Want(h.Do(Cmd{Path: rt, Args: []string{"run", "-d", "-b", b2.Dir, b2.ID}}), "", 0)
+		h.Do(Cmd{Path: rt, Args: []string{"exec", b2.ID, "/entry"}})
+		if fileHash(h, rt) != hash {
+			h.Errorf("the runtime was overwritten")
+		}
+	})
+	row(t, "CVE-2019-5736 open of the runtime for writing", func(h *H) {
+		rt, hash := runtimeCopy(h)
+		b := h.Bundle().Edit(capEdit("CAP_SYS_PTRACE CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE CAP_DAC_OVERRIDE", "CAP_SYS_PTRACE CAP_DAC_OVERRIDE", "", ""))
+		// Descriptors of the runtime's file are kept, and opened again for writing when nothing executes it any more.
+		b.Sh(`while :; do for p in /proc/[0-9]*; do [ $p = /proc/1 ] || [ $p = /proc/$$ ] || { exec 6<$p/exe && for i in 1 2 3 4; do exec 7>>/proc/$$/fd/6 && echo hacked >&7; exec 7>&-; done; exec 6<&-; } 2>/dev/null; done; done`)
+		h.Write(b)
+		h.Want(h.Do(Cmd{Path: rt, Args: []string{"run", "-d", "-b", b.Dir, b.ID}}), "", 0)
+		n := 50
+		if long() {
+			n = 1000
+		}
+		for range n {
+			h.Do(Cmd{Path: rt, Args: []string{"exec", b.ID, "true"}})
+		}
+		if fileHash(h, rt) != hash {
+			h.Errorf("the runtime was overwritten")
+		}
+	})
+}
+
+// watched is a container whose first process looks at every new process of its pid namespace; see package attack.
+type watched struct {
+	b   *Bundle
+	out func() Result
+}
+
+// watchFor starts one: names are its capabilities, and mask is the same as a hexadecimal number.
+func watchFor(h *H, names, mask string) *watched {
+	b := h.Bundle().Edit(capEdit(names, names, names, "", "")).Args("attack", "watch", mask, "true")
+	attacker(h, b)
+	r := h.Up(b)
+	h.Await("the watcher", func() bool { return strings.HasPrefix(r.Again().Stdout, "watching") })
+	return &watched{b, r.Again}
+}
+
+// slowPath is a PATH on which a program is found late: the runtime is busy for a while between its last preparations and execve(2).
+var slowPath = "PATH=" + strings.Repeat("/none:", 400) + "/bin"
+
+// check records a problem for what the watcher reported and must not have seen.
+func (w *watched) check(h *H, bad ...string) {
+	windows := 0
+	said := map[string]bool{}
+	for line := range strings.Lines(w.out().Stdout) {
+		what, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if what == "window" {
+			windows++
+		}
+		for _, b := range bad {
+			if what == b && !said[what] {
+				said[what] = true
+				h.Errorf("a process of the container saw a process before it became its program: %s %s", what, rest)
+			}
+		}
+	}
+	if windows == 0 && h.Problems() == 0 {
+		h.Errorf("no process was seen before it became its program: nothing was tested")
+	}
+	h.T.Logf("%d processes were seen before they became their programs", windows)
+}
+
+const (
+	ptraceMask  = "0000000000080020" // CAP_KILL, CAP_SYS_PTRACE
+	ptraceNames = "CAP_KILL CAP_SYS_PTRACE"
+)
+
+// TestJoiningProcess looks at processes that the runtime puts into a container's pid namespace, in the time before execve(2).
+func TestJoiningProcess(t *testing.T) {
+	n := 40
+	if long() {
+		n = 1000
+	}
+	execs := func(h *H, w *watched) {
+		for range n {
+			if r := h.RT("exec", "--env", slowPath, w.b.ID, "true"); r.Code != 0 {
+				h.Fatalf("exec: status %d: %s", r.Code, r.Stderr)
+			}
+		}
+	}
+	// The pid namespace of the container is joined by further containers, as in a pod.
+	joins := func(h *H, w *watched) {
+		pid := h.State(w.b.ID).Pid
+		for range n / 4 {
+			b := h.Bundle().Edit(capEdit("CAP_KILL", "CAP_KILL", "CAP_KILL", "", ""), fmt.Sprintf(`linux.namespaces=[{"type":"pid","path":"/proc/%d/ns/pid"},{"type":"mount"}]`, pid),
+				`-hostname`, `process.env=["`+slowPath+`"]`).WithoutMounts("/sys", "/dev/mqueue")
+			h.Want(h.Run(b), "", 0)
+		}
+	}
+	row(t, "CVE-2016-9962 without CAP_SYS_PTRACE, exec", func(h *H) {
+		w := watchFor(h, "CAP_KILL", killOnly)
+		execs(h, w)
+		w.check(h, "exe", "fd", "seized")
+	})
+	row(t, "CVE-2016-9962 without CAP_SYS_PTRACE, a container in the same pid namespace", func(h *H) {
+		w := watchFor(h, "CAP_KILL", killOnly)
+		joins(h, w)
+		w.check(h, "exe", "fd", "seized")
+	})
+	row(t, "CVE-2016-9962 issue7 A8 capabilities with CAP_SYS_PTRACE, exec", func(h *H) {
+		w := watchFor(h, ptraceNames, ptraceMask)
+		execs(h, w)
+		w.check(h, "caps")
+	})
+	row(t, "CVE-2016-9962 issue7 A8 capabilities with CAP_SYS_PTRACE, a container in the same pid namespace", func(h *H) {
+		w := watchFor(h, ptraceNames, ptraceMask)
+		joins(h, w)
+		w.check(h, "caps")
+	})
+}
+
+// TestInitProcess looks at the container's first process while it waits for start, from another process of the container.
+func TestInitProcess(t *testing.T) {
+	row(t, "CVE-2016-9962 the waiting first process shows nothing to its own user", func(h *H) {
+		b := h.Bundle().Edit(capEdit("CAP_KILL", "CAP_KILL", "CAP_KILL", "", "")).Args("sleep", "60")
+		h.Create(b)
+		if r := h.RT("exec", b.ID, "sh", "-c", "readlink /proc/1/exe /proc/1/fd/*"); strings.TrimSpace(r.Stdout) != "" {
+			h.Errorf("a process with the same user and capabilities reads what the waiting process has: %s", r.Stdout)
+		}
+		h.MustRT("start", b.ID)
+		h.Want(h.RT("exec", b.ID, "sh", "-c", "readlink /proc/1/exe"), "/bin/busybox", 0)
+	})
+}
