@@ -15,9 +15,9 @@ var intoProc = []string{"/proc", "proc", "../../proc", "/proc/sys", "proc/1", "/
 
 // links makes the link of the image, and the ones that the chains go through.
 func links(h *H, b *Bundle, path, target string) {
-	place(h, b, "l2", "l3")
-	place(h, b, "l3", "/proc/sys")
-	place(h, b, path, target)
+	h.Place(b, "l2", "l3")
+	h.Place(b, "l3", "/proc/sys")
+	h.Place(b, path, target)
 }
 
 func TestAdvisoryPlaces(t *testing.T) {
@@ -47,14 +47,14 @@ func TestAdvisoryPlaces(t *testing.T) {
 	row(t, "CVE-2019-16884 a link to a file of proc that may be replaced", func(h *H) {
 		src := h.File("up", "forged", 0o644)
 		b := h.Bundle().Edit(mnt("/up", "none", src, "bind")).Sh("cat /proc/uptime")
-		place(h, b, "up", "/proc/uptime")
+		h.Place(b, "up", "/proc/uptime")
 		h.Write(b)
 		h.FailRT("/proc", "run", "--bundle", b.Dir, b.ID)
 	})
 	row(t, "CVE-2019-16884 a link into sys", func(h *H) {
 		for _, target := range []string{"/sys", "/sys/firmware", "sys/kernel"} {
 			b := h.Bundle().Edit(mnt("/vol", "tmpfs", "t")).Sh("true")
-			place(h, b, "vol", target)
+			h.Place(b, "vol", target)
 			h.Write(b)
 			h.FailRT("/sys", "run", "--bundle", b.Dir, b.ID)
 		}
@@ -64,7 +64,7 @@ func TestAdvisoryPlaces(t *testing.T) {
 	row(t, "M4 a link to the root as destination", func(h *H) {
 		for _, target := range []string{"/", "..", "../..", "."} {
 			b := h.Bundle().Edit(mnt("/vol", "tmpfs", "t")).Sh("true")
-			place(h, b, "vol", target)
+			h.Place(b, "vol", target)
 			h.Write(b)
 			h.FailRT("root", "run", "--bundle", b.Dir, b.ID)
 		}
@@ -72,7 +72,7 @@ func TestAdvisoryPlaces(t *testing.T) {
 	row(t, "MA1 a masked path that leads into proc", func(h *H) {
 		for _, list := range []string{"masked", "readonly"} {
 			b := h.Bundle().Edit(`linux.` + list + `Paths=["/m"]`).Sh("true")
-			place(h, b, "m", "/proc/self/attr/exec")
+			h.Place(b, "m", "/proc/self/attr/exec")
 			h.Write(b)
 			h.FailRT("/proc", "run", "--bundle", b.Dir, b.ID)
 		}
@@ -80,7 +80,7 @@ func TestAdvisoryPlaces(t *testing.T) {
 	row(t, "CVE-2019-19921 the sentence about links", func(h *H) {
 		for dir, typ := range map[string]string{"proc": "proc", "sys": "sysfs"} {
 			b := h.Bundle().Edit(`mounts=[{"destination":"/proc","type":"proc","source":"proc"},{"destination":"/sys","type":"sysfs","source":"sysfs"}]`)
-			place(h, b, dir, "elsewhere")
+			h.Place(b, dir, "elsewhere")
 			h.Write(b)
 			h.FailRT(`filesystem \"`+typ+`\" must be mounted on ordinary directory`, "run", "--bundle", b.Dir, b.ID)
 			b = h.Bundle().Edit(`mounts=[{"destination":"/proc","type":"proc","source":"proc"},{"destination":"/sys","type":"sysfs","source":"sysfs"}]`)
@@ -108,7 +108,7 @@ func TestAdvisoryPlaces(t *testing.T) {
 		}
 		b = h.Bundle().Edit(mnt("/x", "tmpfs", "t")).Sh("true") // the root file system brings its own procfs
 		withoutMounts(b, "/proc")
-		place(h, b, "x", "proc")
+		h.Place(b, "x", "proc")
 		if err := unix.Mount("proc", b.Rootfs+"/proc", "proc", 0, ""); err != nil {
 			h.Fatalf("%v", err)
 		}
@@ -167,8 +167,8 @@ func runInside(h *H, b *Bundle) (Result, int) {
 func TestAdvisoryInside(t *testing.T) {
 	for _, kind := range []string{"tmpfs", "directory", "file", "mqueue", "cgroup", "devpts", "device", "tmpcopyup"} {
 		row(t, "M3 links out of the root, "+kind, func(h *H) {
-			c := newCanary(h)
-			for i, target := range []string{c.dir + "/new", c.dir + "/new/deep/er", "../../../../../../../.." + c.dir + "/made", "l2", "/l3/x"} {
+			c := h.NewCanary()
+			for i, target := range []string{c.Dir + "/new", c.Dir + "/new/deep/er", "../../../../../../../.." + c.Dir + "/made", "l2", "/l3/x"} {
 				dest := "/vol"
 				if i%2 == 1 {
 					dest = "/vol/below"
@@ -179,14 +179,14 @@ func TestAdvisoryInside(t *testing.T) {
 				b := h.Bundle().Edit(m).Sh("true")
 				withFile("d/", "")(h, b)
 				withFile("f", "x")(h, b)
-				place(h, b, "l2", c.dir+"/sub/none")
-				place(h, b, "l3", "../../../../../../../.."+c.dir)
-				place(h, b, "vol", target)
+				h.Place(b, "l2", c.Dir+"/sub/none")
+				h.Place(b, "l3", "../../../../../../../.."+c.Dir)
+				h.Place(b, "vol", target)
 				r, inside := runInside(h, b)
 				if r.Code != 0 || inside < 5 {
 					h.Errorf("%s to %s: status %d, %d mounts inside: %s", dest, target, r.Code, inside, r.Stderr)
 				}
-				c.check(h)
+				c.Check(h)
 				os.RemoveAll(b.Dir)
 			}
 		})
@@ -197,8 +197,8 @@ func TestAdvisoryInside(t *testing.T) {
 		if err := os.Mkdir(b.Rootfs+"/inside/dir", 0o755); err != nil {
 			h.Fatalf("%v", err)
 		}
-		place(h, b, "m", "/inside/secret")
-		place(h, b, "r", "../../../inside/dir")
+		h.Place(b, "m", "/inside/secret")
+		h.Place(b, "r", "../../../inside/dir")
 		h.Want(h.Run(b), "ro", 0)
 	})
 }
@@ -231,8 +231,8 @@ func TestAdvisoryDev(t *testing.T) {
 		for _, target := range []string{"/dev", "dev", "../dev", "l2"} {
 			for i, more := range []string{`linux.devices=[]`, listed, userns, userns} {
 				b := h.Bundle().Edit(mnt("/data", "none", dir, "rbind"), more).Sh("ls /dev | tr '\\n' ' '")
-				place(h, b, "l2", "/dev")
-				place(h, b, "data", target)
+				h.Place(b, "l2", "/dev")
+				h.Place(b, "data", target)
 				want := "mark ptmx"
 				if i == 3 { // the devices after one that is left out are made all the same
 					b.Edit(device(`{"path":"/dev/n","type":"c","major":1,"minor":3},{"path":"/two","type":"c","major":1,"minor":5}`))
@@ -269,7 +269,7 @@ func TestAdvisoryDev(t *testing.T) {
 		dir, check := hostDev(h)
 		b := h.Bundle().Edit(mnt("/data", "none", dir, "rbind"), listed).Sh("ls /dev/ | tr '\\n' ' '")
 		withoutMounts(b, "/dev")
-		place(h, b, "dev", "/data")
+		h.Place(b, "dev", "/data")
 		h.Want(h.Run(b), "mark ptmx", 0)
 		check()
 	})
@@ -287,7 +287,7 @@ func TestAdvisoryDev(t *testing.T) {
 	row(t, "CVE-2026-41579 devices elsewhere", func(h *H) {
 		dir, check := hostDev(h)
 		b := h.Bundle().Edit(mnt("/data", "none", dir, "rbind"), device(`{"path":"/l/n","type":"c","major":1,"minor":3}`)).Sh("true")
-		place(h, b, "l", "/data")
+		h.Place(b, "l", "/data")
 		h.Write(b)
 		h.FailRT("/l/n", "run", "--bundle", b.Dir, b.ID)
 		check()
@@ -300,7 +300,7 @@ func TestAdvisoryDev(t *testing.T) {
 		if err := os.Mkdir(dir+"/pts", 0o755); err != nil {
 			h.Fatalf("%v", err)
 		}
-		place(h, b, "data", "/dev")
+		h.Place(b, "data", "/dev")
 		path, _ := consoleSocket(h)
 		h.Run(b, "-d", "--console-socket", path)
 		h.RT("delete", "-f", b.ID)
