@@ -18,7 +18,7 @@ func TestLeaks(t *testing.T) {
 	if !ocitest.Tare() {
 		t.Skip("a command of tare-runtime alone")
 	}
-	row(t, "D leaks of containers that are well", func(h *H) {
+	row(t, "leaks of containers that are well", func(h *H) {
 		h.Want(h.RT("leaks"), "~^$", 0)
 		b := h.Bundle().Args("sleep", "50")
 		h.Up(b)
@@ -27,7 +27,7 @@ func TestLeaks(t *testing.T) {
 		h.Want(h.RT("leaks", b.ID), "~^$", 0)
 		h.FailRT("invalid container ID", "leaks", "a/b")
 	})
-	row(t, "D leaks of one that was killed", func(h *H) {
+	row(t, "leaks of one that was killed", func(h *H) {
 		v1(h.T)
 		b := h.Bundle().Edit(`linux.namespaces=[{"type":"mount"},{"type":"uts"},{"type":"ipc"},{"type":"network"}]`).Sh("sleep 1000 & sleep 2000")
 		h.Up(b)
@@ -60,7 +60,7 @@ func TestLeaks(t *testing.T) {
 		h.MustRT("delete", b.ID)
 		h.Want(h.RT("leaks", b.ID), "~^$", 0)
 	})
-	row(t, "D leaks of one whose state is gone", func(h *H) {
+	row(t, "leaks of one whose state is gone", func(h *H) {
 		b := h.Bundle()
 		dir := filepath.Join("/sys/fs/cgroup/pids", b.ID)
 		v1(h.T)
