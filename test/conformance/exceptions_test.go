@@ -11,6 +11,7 @@ type exception struct {
 	fails []string // points that are not ok
 	says  string   // or what the error contains
 	why   string
+	races bool // it passes now and then
 	when  func() bool
 }
 
@@ -22,6 +23,8 @@ var exceptions = map[string]exception{
 	// Broken for every runtime that keeps to the specification.
 	"hooks": {says: "Hooks MUST be called in the listed order",
 		why: "it compares the output with an order in which poststart hooks come before the process"},
+	"poststart": {says: "The post-start hooks MUST be called after the user-specified process is executed", races: true,
+		why: "it compares the output of the hook with that of the process, which run at the same time once the program is executed"},
 	"misc_props": {fails: []string{"implementations that are reading/processing this configuration file MUST NOT generate an error if they encounter an unknown annotation key"},
 		why: "it starts /runtimetest without having copied it to the root"},
 	"pidfile": {fails: []string{"create with '--pid-file' option works"},

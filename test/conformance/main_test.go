@@ -11,8 +11,8 @@ import (
 	"github.com/tare-oci/tare/test/internal/ocitest"
 )
 
-// update makes the tests rewrite docs/conformance/runtime-tools.md, with a column for each of tare-runtime, runc and crun.
-var update = flag.Bool("update", false, "rewrite docs/conformance/runtime-tools.md")
+// update makes TestValidation rewrite the column of the runtime under test in docs/conformance/runtime-tools.md.
+var update = flag.Bool("update", false, "rewrite the runtime's column in docs/conformance/runtime-tools.md")
 
 // long reports whether the programs that wait for many seconds run too.
 func long() bool { return *update || os.Getenv("TARE_LONG") == "1" }

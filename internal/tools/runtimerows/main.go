@@ -30,7 +30,8 @@ type result struct {
 }
 
 // rowName is the number of a requirement, or the word for a group of them, with which the name of a case begins.
-var rowName = regexp.MustCompile(`^(?:[A-Z]{1,3}\d*|CLI|gVisor|step|[a-z]+)$`)
+// B1 to B4 are sections of the advisories.
+var rowName = regexp.MustCompile(`^(?:[AC-Z][A-Z]{0,2}\d*|CLI|gVisor|step|[a-z]+)$`)
 
 // rowOf returns the row that a case is named after, or "".
 func rowOf(name string) string {
