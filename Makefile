@@ -25,7 +25,7 @@ SUMMARY = $(GO) run ./internal/tools/testsummary
 # The ports that must compile; amd64 and arm64 are tested.
 PORTS = amd64 arm64 386 arm riscv64 s390x ppc64le loong64
 
-.PHONY: help build demo lint unit test test-long conformance test-vm bench fuzz deps deps-update clean
+.PHONY: help build demo lint unit test test-long conformance mutants test-vm bench fuzz deps deps-update clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14 | sort
@@ -64,6 +64,9 @@ conformance: build ## the validation of the runtime-tools and the schemas of the
 	@scripts/deps.sh auto
 	@scripts/peers.sh runtime-tools
 	@TARE_LONG=1 TARE_RUNTIME=$${TARE_RUNTIME:-$(BIN)/tare-runtime} $(GO) test -json -count=1 -timeout 30m ./test/conformance 2>&1 | $(SUMMARY)
+
+mutants: ## take each defence away (test/mutants) and require that its tests are red (root)
+	@TARE_LONG=1 $(GO) test -count=1 -timeout 60m -v -run 'TestPatches|TestMutants/$(RUN)' ./test/mutants | grep -v '^=== '
 
 test-vm: build ## the suites in virtual machines, one per kernel
 	@[ -d test/vm ] || { echo "there are no tests in virtual machines yet"; exit 1; }

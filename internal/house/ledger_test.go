@@ -169,3 +169,72 @@ func TestAdvisoryLedger(t *testing.T) {
 		}
 	}
 }
+
+// TestMutantLedger holds the mutants of test/mutants and docs/security/advisories.md together: a row of a table with a column of
+// mutants names one that exists, or says why there is none; every mutant is named there, and names tests that exist.
+func TestMutantLedger(t *testing.T) {
+	const name = "docs/security/advisories.md"
+	tests := testsByDir(t)
+	files, err := filepath.Glob(filepath.Join(root(), "test/mutants/*.patch"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no patches in test/mutants: %v", err)
+	}
+	named := map[string]bool{}
+	for _, f := range files {
+		named[strings.TrimSuffix(filepath.Base(f), ".patch")] = false
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			test, ok := strings.CutPrefix(line, "test: ./")
+			dir, run, _ := strings.Cut(test, " -run ")
+			fn, _, _ := strings.Cut(strings.TrimSpace(run), "/")
+			if ok && !tests[dir][fn] {
+				t.Errorf("%s: %s is no test of %s", filepath.Base(f), fn, dir)
+			}
+		}
+	}
+	word := regexp.MustCompile("`([a-z0-9-]+)`")
+	rows, mutants := 0, -1 // the column
+	for _, cells := range tableLines(t, name) {
+		if cells[0] == "" {
+			if !strings.HasPrefix(cells[1], "| --- |") {
+				mutants = -1
+			}
+			continue
+		}
+		if cells[0] == "advisory" || cells[0] == "hole" {
+			if mutants = len(cells) - 1; cells[mutants] != "mutant" {
+				mutants = -1
+			}
+			continue
+		}
+		if mutants < 0 {
+			continue
+		}
+		rows++
+		if len(cells) != mutants+1 {
+			t.Errorf("%s: %s: %d cells, want %d", name, cells[0], len(cells), mutants+1)
+			continue
+		}
+		found := word.FindAllStringSubmatch(cells[mutants], -1)
+		if len(found) == 0 && !strings.HasPrefix(cells[mutants], "none: ") {
+			t.Errorf("%s: %s: no mutant shows that its tests can fail: name one in backquotes, or say why after \"none: \"", name, cells[0])
+		}
+		for _, m := range found {
+			if _, ok := named[m[1]]; !ok {
+				t.Errorf("%s: %s: there is no test/mutants/%s.patch", name, cells[0], m[1])
+			}
+			named[m[1]] = true
+		}
+	}
+	if rows < 30 {
+		t.Errorf("%s has %d rows with mutants: its form has changed", name, rows)
+	}
+	for m, ok := range named {
+		if !ok {
+			t.Errorf("%s does not name the mutant %s", name, m)
+		}
+	}
+}

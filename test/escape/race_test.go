@@ -144,6 +144,9 @@ func TestMaskRaces(t *testing.T) {
 			if has(points, c.Dir+"/sub") {
 				r.second++
 			}
+			if res.Code == 0 && !has(points, "/vol/a/sub") && !has(points, "/vol/l/sub") && !has(points, c.Dir+"/sub") {
+				h.Errorf("the path is not masked inside: the mask is on the host's directory, which the container has left: %v", points)
+			}
 			c.Check(h)
 		})
 		stop()

@@ -142,10 +142,42 @@ func prepare() error {
 		return fmt.Errorf("%s --version: %w", path, err)
 	}
 	peer, peerVersion = parseVersion(string(out))
-	if peer == "crun" { // it refuses to run beside a cgroup2 hierarchy with controllers
-		unix.Unmount("/sys/fs/cgroup/unified", unix.MNT_DETACH)
+	if peer == "crun" {
+		return hideUnified()
 	}
 	return nil
+}
+
+// hideUnified takes the cgroup2 hierarchy of a hybrid host away, beside which crun refuses to run: /sys/fs/cgroup becomes a tmpfs of
+// the suite's own with the other hierarchies.
+func hideUnified() error {
+	const top = "/sys/fs/cgroup"
+	if unifiedOnly() {
+		return nil
+	}
+	dir := filepath.Join(workDir, "cgroup")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("cgroup", dir, "tmpfs", 0, "mode=755"); err != nil {
+		return fmt.Errorf("mount %s: %w", dir, err)
+	}
+	for _, name := range list(top) {
+		from, to := filepath.Join(top, name), filepath.Join(dir, name)
+		if fi, err := os.Lstat(from); err != nil || !fi.IsDir() || name == "unified" {
+			continue
+		}
+		if err := os.Mkdir(to, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(from, to, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("bind %s: %w", from, err)
+		}
+	}
+	if err := unix.Mount(dir, top, "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+		return fmt.Errorf("bind %s: %w", top, err)
+	}
+	return unix.Unmount(dir, unix.MNT_DETACH)
 }
 
 // parseVersion reads the first line of --version: the name, and the version without what distributions append.

@@ -27,7 +27,9 @@ func TakeSnapshot() Snapshot {
 		s["mount "+l] = true
 	}
 	for _, d := range cgroupDirs(filepath.Base(workDir)) {
-		s["cgroup "+d] = true
+		if peer != "crun" || !strings.Contains(d, "/unified/") { // plain directories there; see hideUnified
+			s["cgroup "+d] = true
+		}
 	}
 	links, _ := net.Interfaces()
 	for _, l := range links {

@@ -2,8 +2,10 @@ package attack
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +20,7 @@ func socket32(family string) error {
 	if err != nil {
 		return err
 	}
+	time.AfterFunc(2*time.Second, func() { os.Exit(1) }) // a filter may have killed the calling thread alone
 	page, err := unix.MmapPtr(-1, 0, nil, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_32BIT)
 	if err != nil {
 		return err

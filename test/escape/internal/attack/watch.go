@@ -137,17 +137,18 @@ func (w *watcher) follow(pid int, dir string, n int) {
 			if link != "" {
 				w.say("fd", pid, link)
 			}
-			if e == 0 {
+			// Between the change of memory and of name execve(2) has a moment in which the new program has the old name.
+			if e == 0 && unix.Stat(dir+"/exe", &st) == nil && !w.mine[[2]uint64{uint64(st.Dev), st.Ino}] {
 				w.say("seized", pid, "")
 			}
 		}
 	}
 }
 
-// link is what one of the first descriptors of a process points to, if that can be read.
+// link is what one of the first descriptors of a process points to, if that can be read; not the streams, which the program gets.
 func (w *watcher) link(dir string) string {
 	var buf [256]byte
-	for _, fd := range []string{"0", "3", "4", "5", "6", "7", "8", "9", "10"} {
+	for _, fd := range []string{"3", "4", "5", "6", "7", "8", "9", "10"} {
 		if n, err := unix.Readlink(dir+"/fd/"+fd, buf[:]); err == nil {
 			return fd + " " + string(buf[:n])
 		}
