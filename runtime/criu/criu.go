@@ -63,6 +63,7 @@ type Setup struct {
 	Mounts      []plan.CloneMount // what is cloned
 	OwnStdio    bool              // criu has the runtime's standard streams: it takes the terminal of a shell's job from there
 	Readable    bool              // images that criu makes may be read by the root of another user namespace who gets to them
+	Fault       int               // as launch.Resources has it; for tests
 	Pass        []*os.File        // further descriptors for Options.Inherit, under their own numbers
 }
 
@@ -102,7 +103,7 @@ func Start(path string, s *Setup) (*Process, error) {
 		Cgroups: s.CgroupNames, Unshare: s.Unshare, Keep: len(keep), Dir: s.Dir, Mounts: s.Mounts,
 		NoNewPrivs: s.NoNewPrivs, Umask: umask,
 	})
-	res := &launch.Resources{Cgroups: s.Cgroups, CgroupDir: s.CgroupDir, Process: s.Process, Keep: keep}
+	res := &launch.Resources{Cgroups: s.Cgroups, CgroupDir: s.CgroupDir, Process: s.Process, Keep: keep, Fault: s.Fault}
 	said := &stderr{}
 	if !s.OwnStdio {
 		if err := said.open(); err != nil {

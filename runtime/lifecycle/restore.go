@@ -264,6 +264,7 @@ func (x *restoration) startCriu() (err error) {
 		return err
 	}
 	s := &criu.Setup{Process: x.template.child.PIDFD, Dir: x.work, CgroupNames: x.host.Cgroups, NoNewPrivs: x.template.noNewPrivs,
+		Fault:  x.r.criuFault,
 		Mounts: []plan.CloneMount{{Path: "/", Dest: "/mounts/root"}}}
 	for _, l := range x.links {
 		s.Mounts = append(s.Mounts, plan.CloneMount{Path: l.Path, Dest: "/images/" + l.Name, Own: true})

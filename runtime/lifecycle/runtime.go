@@ -42,6 +42,7 @@ type Runtime struct {
 
 	// For tests: 1 + the instruction of the child, and 1 + the step of the parent, that fail.
 	fault, parentFault int
+	criuFault          int // likewise, of the child that becomes criu
 }
 
 // step is a part of an operation. A test can let it fail.

@@ -6,25 +6,24 @@ import (
 	"strings"
 )
 
-// addPrograms puts programs of the host into the machine, at their places, with the libraries that ldd(1) names.
-func (m *Machine) addPrograms(names ...string) error {
+// programFiles returns the files of programs of the host, at their places: themselves and the libraries that ldd(1) names.
+func programFiles(names []string) (map[string]string, error) {
+	files := map[string]string{}
 	for _, name := range names {
 		path, err := exec.LookPath(name)
 		if err != nil {
-			return fmt.Errorf("%w: %s is needed", ErrUnavailable, name)
+			return nil, fmt.Errorf("%w: %s is needed", ErrUnavailable, name)
 		}
-		m.Files[path] = path
+		files[path] = path
 		out, err := exec.Command("ldd", path).Output()
 		if err != nil {
 			continue // a static program
 		}
-		for line := range strings.Lines(string(out)) {
-			for _, word := range strings.Fields(line) {
-				if strings.HasPrefix(word, "/") {
-					m.Files[word] = word
-				}
+		for _, word := range strings.Fields(string(out)) {
+			if strings.HasPrefix(word, "/") {
+				files[word] = word
 			}
 		}
 	}
-	return nil
+	return files, nil
 }

@@ -34,15 +34,16 @@ const (
 
 // Machine says what to boot. The zero value is a machine with the default kernel, cgroup v2 and 512 MiB.
 type Machine struct {
-	Kernel  *Kernel           // nil: FindKernel("")
-	Cgroups Cgroups           // empty: CgroupV2
-	Memory  int               // MiB; 0: 512. The files are held in it twice while it boots.
-	CPUs    int               // 0: 2
-	Files   map[string]string // path in the machine to a file or directory of the host; programs must be static or bring their libraries
-	Modules []string          // kernel modules to load ("overlay", "veth"), with what they need
-	Env     []string          // K=V for the command
-	Disk    string            // image of a root file system with systemd (SystemdDisk); empty: a tmpfs with Files
-	Dir     string            // working directory of the command; empty: "/"
+	Kernel   *Kernel           // nil: FindKernel("")
+	Cgroups  Cgroups           // empty: CgroupV2
+	Memory   int               // MiB; 0: 512. The files are held in it twice while it boots.
+	CPUs     int               // 0: 2
+	Files    map[string]string // path in the machine to a file or directory of the host; programs must be static or bring their libraries
+	Programs []string          // programs of the host by name, at their places and with their libraries
+	Modules  []string          // kernel modules to load ("overlay", "veth"), with what they need
+	Env      []string          // K=V for the command
+	Disk     string            // image of a root file system with systemd (SystemdDisk); empty: a tmpfs with Files
+	Dir      string            // working directory of the command; empty: "/"
 }
 
 // Result is what a command did.
@@ -69,6 +70,14 @@ func (m Machine) Run(ctx context.Context, argv ...string) (*Result, error) {
 		}
 		m.Kernel = k
 	}
+	programs, err := programFiles(m.Programs)
+	if err != nil {
+		return nil, err
+	}
+	for path, host := range m.Files {
+		programs[path] = host
+	}
+	m.Files = programs
 	dir, err := os.MkdirTemp("", "tare-vm-")
 	if err != nil {
 		return nil, err
