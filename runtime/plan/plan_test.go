@@ -277,3 +277,30 @@ func TestMountLabel(t *testing.T) {
 		}
 	}
 }
+
+// TestListenerBeforeStart: create must fail without the agent of a filter with SCMP_ACT_NOTIFY, so such a filter is loaded before
+// create reports that the container exists, and other filters of a process with no_new_privs after it.
+func TestListenerBeforeStart(t *testing.T) {
+	for _, action := range []specs.LinuxSeccompAction{specs.ActNotify, specs.ActErrno} {
+		p, err := Compile(with(func(s *specs.Spec) {
+			s.Process.NoNewPrivileges = true
+			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/agent",
+				Syscalls: []specs.LinuxSyscall{{Names: []string{"mkdir"}, Action: action}}}
+		}), v2(), Options{WaitStart: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		filter, wait := -1, -1
+		for i, op := range p.Child {
+			switch op.(type) {
+			case Seccomp:
+				filter = i
+			case WaitStart:
+				wait = i
+			}
+		}
+		if filter < 0 || wait < 0 || (filter < wait) != (action == specs.ActNotify) {
+			t.Errorf("%s: filter is step %d, the wait for start %d", action, filter, wait)
+		}
+	}
+}
