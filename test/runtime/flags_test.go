@@ -248,7 +248,7 @@ var everyOption = map[string]string{
 // TestEveryOption: each option is taken on a file system and on a bind, one container for all.
 func TestEveryOption(t *testing.T) {
 	for _, kind := range []string{"a file system", "a bind"} {
-		row(t, "F5 every option on "+kind, func(h *H) {
+		row(t, "MO every option on "+kind, func(h *H) {
 			src := h.TempDir()
 			if err := unix.Mount("t", src, "tmpfs", 0, ""); err != nil {
 				h.Fatalf("%v", err)
