@@ -23,6 +23,9 @@ func (p *program) lower(op plan.Op) error {
 		if o.Stage == plan.StageMounts {
 			p.sendNamespaces(slotSync)
 		}
+		if o.Stage == plan.StageCreated && p.res.Listen != nil {
+			p.closeInherited(slotSync) // who sees that the container is created finds nothing of the host's in it
+		}
 		p.tell(record{kind: recordStage, value: uint32(o.Stage)})
 	case plan.Propagate:
 		p.sys(unix.SYS_MOUNT, p.str(""), p.str(o.Path), p.str(""), val(o.Flags), val(0))

@@ -353,15 +353,20 @@ func (p *program) leaveNewlines() {
 	p.sys(unix.SYS_IOCTL, fd(slotSlave), val(unix.TCSETS), arg{v: termios})
 }
 
+// closeInherited closes what the child has of its parent's but the listening socket, the namespaces that it holds and what is in
+// slots: it waits perhaps for days, and copies of the parent's descriptors would keep locks and files busy.
+func (p *program) closeInherited(slots ...int) {
+	slots = append(slots, slotListen)
+	for _, i := range p.held {
+		slots = append(slots, slotNamespaces+i)
+	}
+	p.closeOthers(p.first, slots)
+}
+
 // waitStart forgets what the child has of its parent's memory and waits for start. A caller that goes away without a word
 // changes nothing.
 func (p *program) waitStart() {
-	// The child waits perhaps for days: copies of the parent's descriptors would keep locks and files busy.
-	keep := []int{slotListen}
-	for _, i := range p.held {
-		keep = append(keep, slotNamespaces+i)
-	}
-	p.closeOthers(p.first, keep)
+	p.closeInherited()
 	for _, r := range p.res.forget {
 		p.ignore(p.do(doForget, noSlot, r[0], r[1]), unix.EINVAL, unix.ENOMEM, unix.EBUSY)
 	}
