@@ -24,6 +24,7 @@ const (
 	slotAsk     // the child's end of the socket pair with its helper
 	slotAnswer  // the helper's end
 	slotChild   // pidfd of the child, for its helper
+	slotTree    // root of a container in the host's mount namespace, for exec
 	slotFound   // number of the program's path
 	slotUmask   // of the runtime's caller
 	slotCwd     // 1 when the working directory was entered

@@ -38,8 +38,7 @@ func (p *program) lower(op plan.Op) error {
 	case plan.Remount:
 		p.remount(o)
 	case plan.Protect:
-		p.setattr(p.named[o.Name], 0, unix.MountAttr{Attr_set: o.Set})
-		p.close(p.named[o.Name])
+		p.protect(o)
 	case plan.Device:
 		p.device(o)
 	case plan.OpenDev:
@@ -67,6 +66,8 @@ func (p *program) lower(op plan.Op) error {
 		p.hideMount(o)
 	case plan.Pivot:
 		p.pivot(o)
+	case plan.EnterRoot:
+		p.enterRoot()
 	case plan.RootPropagation:
 		p.setattr(slotRoot, recursive(o.Flags), unix.MountAttr{Propagation: o.Flags &^ unix.MS_REC})
 	default:
@@ -88,8 +89,10 @@ func (p *program) root(o plan.Root) {
 	p.sysTo(slotRoot, unix.SYS_OPEN_TREE, cwd, p.str(o.Path), val(unix.OPEN_TREE_CLONE|unix.O_CLOEXEC|unix.AT_RECURSIVE))
 	// The clone of a shared mount is its peer: what is mounted inside would appear in the host's tree too.
 	p.setattr(slotRoot, unix.AT_RECURSIVE, unix.MountAttr{Propagation: unix.MS_SLAVE})
-	p.sys(unix.SYS_MOVE_MOUNT, fd(slotRoot), p.str(""), cwd, p.str(o.Path),
-		val(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS))
+	if !o.Detached {
+		p.sys(unix.SYS_MOVE_MOUNT, fd(slotRoot), p.str(""), cwd, p.str(o.Path),
+			val(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS))
+	}
 	p.do(doMark, noSlot, slotRoot, markRoot)
 }
 
@@ -294,6 +297,37 @@ func (p *program) pivot(o plan.Pivot) {
 	p.sys(unix.SYS_UMOUNT2, p.str("."), val(unix.MNT_DETACH))
 	p.close(slotT0)
 	p.sys(unix.SYS_CHDIR, p.str("/"))
+}
+
+// protect makes a mount read-only after something was put into it. The mount itself can be changed only in the process's own mount
+// namespace; in a tree that is attached nowhere its file system is, which was made for the container.
+func (p *program) protect(o plan.Protect) {
+	mount := p.named[o.Name]
+	if o.FileSystem {
+		p.sysTo(slotT0, unix.SYS_FSPICK, fd(mount), p.str(""), val(unix.FSPICK_CLOEXEC|unix.FSPICK_EMPTY_PATH))
+		p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_SET_FLAG), p.str("ro"), val(0), val(0))
+		p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_CMD_RECONFIGURE), val(0), val(0), val(0))
+		p.close(slotT0)
+	} else {
+		p.setattr(mount, 0, unix.MountAttr{Attr_set: o.Set})
+	}
+	p.close(mount)
+}
+
+// enterRoot changes the root of a process in the host's mount namespace: the container's tree is attached nowhere, and lives as long
+// as a process has its root in it.
+func (p *program) enterRoot() {
+	if p.res.Root != nil {
+		p.slots[slotTree] = p.res.Root.Fd()
+		p.sys(unix.SYS_FCHDIR, fd(slotTree))
+	} else {
+		p.sys(unix.SYS_FCHDIR, fd(slotRoot))
+	}
+	p.sys(unix.SYS_CHROOT, p.str("."))
+	p.sys(unix.SYS_CHDIR, p.str("/"))
+	if p.res.Root != nil {
+		p.openRoot()
+	}
 }
 
 func errLower(op plan.Op) error {

@@ -24,6 +24,8 @@ type Resources struct {
 	Process *os.File
 	// Namespaces are joined in its place if there are any.
 	Namespaces []Namespace
+	// Root is the root directory of the container's process, for CompileExec's plans of a container in the host's mount namespace.
+	Root *os.File
 	// Listen is the listening socket for start; for plans that wait for it.
 	Listen *os.File
 	// Stdio, when set, replaces the standard streams.

@@ -76,6 +76,12 @@ func (r *Runtime) inside(c *state.Container, s *specs.Spec) (*inside, error) {
 		return nil, err
 	}
 	in.process = os.NewFile(uintptr(fd.Fd()), "pidfd")
+	if in.namespaces&plan.NewMount == 0 {
+		if in.root, err = rootOf(c.Init); err != nil {
+			in.close()
+			return nil, err
+		}
+	}
 	if c.Rootless && c.Status() == state.Created {
 		if in.held, err = heldNamespaces(c); err != nil {
 			in.close()
@@ -83,6 +89,19 @@ func (r *Runtime) inside(c *state.Container, s *specs.Spec) (*inside, error) {
 		}
 	}
 	return in, nil
+}
+
+// rootOf opens the root directory of a process, for those that join it in the host's mount namespace.
+func rootOf(p state.Process) (*os.File, error) {
+	f, err := os.Open("/proc/" + strconv.Itoa(p.Pid) + "/root")
+	if err != nil {
+		return nil, fmt.Errorf("open the container's root: %w", err)
+	}
+	if !p.Alive() { // another process may have had the number
+		f.Close()
+		return nil, ErrNotRunning
+	}
+	return f, nil
 }
 
 // heldNamespaces asks the first process of a created container for its namespaces: a user who is not root cannot join them otherwise,
@@ -130,6 +149,9 @@ func (in *inside) enterGroup(g *cgroup.Group, init int, sub map[string]string) e
 }
 
 func (in *inside) close() {
+	if in.root != nil {
+		in.root.Close()
+	}
 	launch.CloseNamespaces(in.held)
 	in.held = nil
 	if in.process != nil {
@@ -210,7 +232,7 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 	if x.std, err = x.in.r.streams(x.in.spec, x.process, !o.Detach); err != nil {
 		return nil, err
 	}
-	res := &launch.Resources{Process: x.in.process, Namespaces: x.in.held, Fault: x.in.r.fault, Stdio: x.std.Child,
+	res := &launch.Resources{Process: x.in.process, Namespaces: x.in.held, Root: x.in.root, Fault: x.in.r.fault, Stdio: x.std.Child,
 		Foreground: !o.Detach && o.ConsoleSocket == ""}
 	addCgroups(res, x.in.join)
 	res.Place = x.in.place

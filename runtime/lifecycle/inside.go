@@ -31,7 +31,8 @@ type inside struct {
 	place      func(pid int) error // moves a process into the cgroup where it cannot join it; nil: it joins
 	process    *os.File            // pidfd of the container's first process
 	held       []launch.Namespace
-	rootfs     string // the directory of createContainer hooks, absolute
+	root       *os.File // of the container's first process, when the mount namespace is the host's
+	rootfs     string   // the directory of createContainer hooks, absolute
 
 	noNewKeyring bool // keep the caller's session keyring, as the container does
 }
@@ -82,7 +83,7 @@ func (in *inside) one(ctx context.Context, kind hooks.Kind, i int, hook specs.Ho
 		return err
 	}
 	defer output.Close()
-	res := &launch.Resources{Process: in.process, Namespaces: in.held, Stdio: [3]*os.File{stdin, out, out}}
+	res := &launch.Resources{Process: in.process, Namespaces: in.held, Root: in.root, Stdio: [3]*os.File{stdin, out, out}}
 	addCgroups(res, in.join)
 	res.Place = in.place
 	begin := time.Now()

@@ -149,8 +149,10 @@ func (c *compiler) has(t specs.LinuxNamespaceType) bool {
 func (c *compiler) refuse() error {
 	p := c.spec.Process
 	switch {
-	case !c.has(specs.MountNamespace):
-		return fmt.Errorf("linux.namespaces: a container without a mount namespace of its own would change the host's mounts")
+	case c.detached() && c.userns:
+		return fmt.Errorf("linux.namespaces: a container with a user namespace needs a mount namespace of its own: the host's is not its to mount in")
+	case c.detached() && c.opts.NoPivot:
+		return fmt.Errorf("linux.namespaces: --no-pivot needs a mount namespace of the container's own")
 	case c.host.Rootless && !c.userns:
 		return fmt.Errorf("linux.namespaces: a user namespace is needed when the runtime is not run by root")
 	case c.linux.MountLabel != "" && !c.host.SELinux:
@@ -266,6 +268,10 @@ func (c *compiler) joins() []Op {
 	return append(first, last...)
 }
 
+// detached reports whether the container stays in the host's mount namespace. Its root and its mounts are a tree then that is attached
+// nowhere, changes nothing of the host and ends with the last process in it.
+func (c *compiler) detached() bool { return !c.has(specs.MountNamespace) }
+
 // rootfs opens the root and sets how mounts propagate.
 func (c *compiler) rootfs() error {
 	if c.spec.Root == nil {
@@ -278,6 +284,10 @@ func (c *compiler) rootfs() error {
 	root := c.spec.Root.Path
 	if !path.IsAbs(root) {
 		root = path.Join(c.host.Bundle, root)
+	}
+	if c.detached() {
+		c.add(Root{Path: path.Clean(root), Detached: true})
+		return nil
 	}
 	if flags&msShared != 0 {
 		// The container's mounts shall reach their peers on the host: only the mount under the root is cut off, so
@@ -342,6 +352,10 @@ func (c *compiler) finishRoot() error {
 		for _, p := range c.host.ProcMounts {
 			c.add(HideMount{p})
 		}
+	}
+	if c.detached() {
+		c.add(EnterRoot{})
+		return nil
 	}
 	c.add(Pivot{Chroot: c.opts.NoPivot})
 	if flags != 0 {

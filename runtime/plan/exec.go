@@ -39,6 +39,9 @@ func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
 		c.add(JoinCgroup{Name: name, Index: i})
 	}
 	c.add(JoinProcess{in.Namespaces})
+	if in.Namespaces&NewMount == 0 && !in.Hook {
+		c.add(EnterRoot{})
+	}
 	if c.userns {
 		c.add(BecomeRoot{KeepGroups: host.Rootless && !host.IDMapHelpers})
 	}

@@ -66,7 +66,7 @@ func CompileHostProgram(h HostProgram) *Plan {
 	}
 	add(Propagate{"/", msSlave | msRec})
 	if h.Dir != "" {
-		add(Root{h.Dir})
+		add(Root{Path: h.Dir})
 	}
 	for _, m := range h.Mounts {
 		add(m)

@@ -30,6 +30,8 @@ func (c *compiler) mount(m *specs.Mount) error {
 	}
 	c.mounted[placeOf(dest)] = c.mounted[placeOf(dest)] || !o.remount
 	switch {
+	case o.remount && c.detached():
+		return fmt.Errorf("mounts: %s: remount needs a mount namespace of the container's own", dest)
 	case o.remount:
 		c.add(Remount{Dest: dest, At: placeOf(dest), Data: append(o.flags, o.data...), Attr: o.attr, Bind: o.bind})
 	case o.bind:
@@ -82,7 +84,7 @@ func takesLabel(fsType string) bool {
 func (c *compiler) protectLater(op *Mount) {
 	op.Attr.Set &^= attrReadOnly
 	op.Name = fmt.Sprintf("%s %d", op.Dest, len(c.protect))
-	c.protect = append(c.protect, Protect{Name: op.Name, Dest: op.Dest, Set: attrReadOnly})
+	c.protect = append(c.protect, Protect{Name: op.Name, Dest: op.Dest, Set: attrReadOnly, FileSystem: c.detached()})
 }
 
 func hasKey(data []string, key string) bool {
@@ -113,6 +115,9 @@ func (c *compiler) bind(m *specs.Mount, dest string, o parsedOptions) error {
 	}
 	op := Bind{Source: source, Dest: dest, Recursive: o.rbind, Attr: o.attr, At: placeOf(dest)}
 	op.NoSymlink = ordinaryDirectory("", op.At)
+	if c.detached() { // the clone is a peer of the host's mount, unless the configuration says so
+		op.Attr.Propagation = append([]uint64{msSlave | msRec}, op.Attr.Propagation...)
+	}
 	var err error
 	if op.Map, err = c.idMap(m, o); err != nil {
 		return err

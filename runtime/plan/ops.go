@@ -157,7 +157,10 @@ type Propagate struct {
 func (o Propagate) What() string { return "make " + o.Path + " " + propagationName(o.Flags) }
 
 // Root makes the root file system a mount of its own and keeps it as the descriptor from which all else is resolved.
-type Root struct{ Path string }
+type Root struct {
+	Path     string
+	Detached bool // it stays a tree of its own: the mount namespace is the host's
+}
 
 // What implements Op.
 func (o Root) What() string { return "open root file system " + o.Path }
@@ -257,6 +260,8 @@ type Protect struct {
 	Name string // of the earlier mount
 	Dest string
 	Set  uint64
+	// FileSystem: the mount is in a detached root, where only its file system can be changed.
+	FileSystem bool
 }
 
 // What implements Op.
@@ -400,6 +405,12 @@ func (o Pivot) What() string {
 	}
 	return "pivot into the root file system"
 }
+
+// EnterRoot makes the root file system the root of a process that stays in the host's mount namespace.
+type EnterRoot struct{}
+
+// What implements Op.
+func (o EnterRoot) What() string { return "enter the root file system" }
 
 // RootPropagation is linux.rootfsPropagation.
 type RootPropagation struct{ Flags uint64 }

@@ -184,8 +184,10 @@ func TestRefusals(t *testing.T) {
 		host   *Host
 		want   string
 	}{
-		{func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:1] }, host,
-			"linux.namespaces: a container without a mount namespace of its own would change the host's mounts"},
+		{func(s *specs.Spec) {
+			s.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.UserNamespace}}
+			s.Hostname = ""
+		}, host, "linux.namespaces: a container with a user namespace needs a mount namespace of its own: the host's is not its to mount in"},
 		{func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}}; userns(s) }, user,
 			"linux.netDevices: only root can move network devices of the host, and the runtime is rootless"},
 		{func(*specs.Spec) {}, user, "linux.namespaces: a user namespace is needed when the runtime is not run by root"},

@@ -100,9 +100,10 @@ func Parse(data []byte) (*specs.Spec, []string, error) {
 	if err != nil {
 		return nil, warnings, err
 	}
-	if s.Linux != nil {
-		DropZeroPids(s.Version, s.Linux.Resources)
+	if s.Linux == nil {
+		s.Linux = new(specs.Linux) // absent is the same as empty: nothing is isolated
 	}
+	DropZeroPids(s.Version, s.Linux.Resources)
 	return s, warnings, nil
 }
 

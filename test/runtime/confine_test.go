@@ -56,7 +56,6 @@ func TestHostNamespaces(t *testing.T) {
 		{"SY2 uts sysctl", "uts", "uts", `linux.sysctl={"kernel.domainname":"escaped"}`},
 		{"H1 hostname", "uts", "uts", `hostname="escaped"`},
 		{"H2 domainname", "uts", "uts", `domainname="escaped"`},
-		{"RO6 mounts", "mount", "mnt", `hostname="x"`},
 	} {
 		row(t, test.row+" with the host's "+test.typ+" namespace by path", func(h *H) {
 			b := h.Bundle().Edit("-hostname", test.edit, withPath(test.typ, "/proc/self/ns/"+test.file))
@@ -100,6 +99,57 @@ func restoreHostNames(h *H, values []string) {
 			}
 		}
 	}
+}
+
+// TestHostMounts: a container in the host's mount namespace, listed by its path or not listed, has its root and mounts, and the host has
+// none of them.
+func TestHostMounts(t *testing.T) {
+	for name, ns := range map[string]string{"unlisted": "", "by path": `,{"type":"mount","path":"/proc/self/ns/mnt"}`} {
+		row(t, "RO6 host mount namespace "+name, func(h *H) {
+			src := h.TempDir()
+			if err := unix.Mount("tmpfs", src, "tmpfs", 0, ""); err != nil {
+				h.Fatalf("%v", err)
+			}
+			h.Cleanup(func() { unix.Unmount(src, unix.MNT_DETACH) })
+			if err := unix.Mount("", src, "", unix.MS_SHARED, ""); err != nil {
+				h.Fatalf("%v", err)
+			}
+			before, err := os.ReadFile("/proc/self/mountinfo")
+			if err != nil {
+				h.Fatalf("%v", err)
+			}
+			edits := []string{`linux.namespaces=[{"type":"pid"},{"type":"network"},{"type":"ipc"},{"type":"uts"}` + ns + `]`,
+				mnt("/t", "none", src, "rbind"), mnt("/t/made", "tmpfs", "inner"), `linux.maskedPaths=["/proc/keys"]`, `linux.readonlyPaths=["/proc/sys"]`}
+			look := "readlink /proc/self/ns/mnt; wc -c </proc/keys; echo x >/proc/sys/kernel/sem || echo read-only; touch /made; ls -d /t/made /host 2>/dev/null; true"
+			h.Want(h.Run(h.Bundle().Edit(edits...).Sh(look+" ; test ! -e /"+filepath.Base(h.Root))), "~^mnt:.*\n0\nread-only\n/t/made$", 0)
+			b := h.Bundle().Edit(edits...).Args("sleep", "60")
+			h.Up(b)
+			if got := nsID(h, h.State(b.ID).Pid, "mnt"); got != nsID(h, "self", "mnt") {
+				h.Errorf("the mount namespace is %s", got)
+			}
+			h.Want(h.RT("exec", b.ID, "sh", "-c", look), "~^mnt:.*\n0\nread-only\n/t/made$", 0)
+			if now, err := os.ReadFile("/proc/self/mountinfo"); err != nil || string(now) != string(before) {
+				h.Errorf("the host's mounts are now (%v)\n%s", err, now)
+			}
+			h.MustRT("delete", "-f", b.ID)
+		})
+	}
+	row(t, "RO6 what needs a mount namespace", func(h *H) {
+		none := `linux.namespaces=[{"type":"pid"},{"type":"network"},{"type":"ipc"},{"type":"uts"}]`
+		for _, edit := range []string{mnt("/proc", "proc", "proc", "remount", "ro"), `linux.namespaces+=[{"type":"user"}]`} {
+			r := h.Run(h.Bundle().Edit(none, idMapsIf(edit), edit).Args("true"))
+			if r.Code == 0 || !strings.Contains(r.Stderr, "mount namespace") {
+				h.Errorf("%s: status %d, %q", edit, r.Code, r.Stderr)
+			}
+		}
+	})
+}
+
+func idMapsIf(edit string) string {
+	if strings.Contains(edit, "user") {
+		return idMaps(100000, 65536)
+	}
+	return "-domainname"
 }
 
 // TestJoinUser joins a user namespace by path together with namespaces that belong to another one.

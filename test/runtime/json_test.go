@@ -64,7 +64,6 @@ var jsonCases = []Case{
 		Warn: "Read-only file system"},
 	{Row: "RO4 only the container's mounts", Sh: `awk '{print $5}' /proc/self/mountinfo | grep -v -E '^/(dev|proc|sys)?(/|$)'; true`, Out: "~^$"},
 	{Row: "RO4 no pivot", Flags: []string{"--no-pivot"}, Sh: "ls / | head -1", Out: "bin"},
-	{Row: "RO6 no mount namespace", Edit: []string{`linux.namespaces=[{"type":"pid"},{"type":"uts"}]`}, Err: "mount"},
 }
 
 func TestConfig(t *testing.T) { runCases(t, jsonCases) }
