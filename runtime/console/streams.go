@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tare-oci/tare/internal/sys/descriptor"
+	"github.com/tare-oci/tare/internal/sys/mount"
 	"github.com/tare-oci/tare/internal/sys/pty"
 )
 
@@ -36,6 +37,13 @@ func Relay(owner int) (*Streams, error) {
 	var infos [3]fs.FileInfo
 	for n, f := range [3]*os.File{os.Stdin, os.Stdout, os.Stderr} {
 		info, err := f.Stat()
+		if err == nil && isNull(info) {
+			if err := s.null(n); err != nil {
+				s.Close()
+				return nil, err
+			}
+			continue
+		}
 		if err != nil || handedOver(info) {
 			continue // closed by the caller: nothing to copy
 		}
@@ -61,35 +69,49 @@ func Relay(owner int) (*Streams, error) {
 	return s, nil
 }
 
-// Detached looks at this process's streams for a process that outlives it: they are handed over as they are, except a directory,
-// which is replaced by /dev/null. The caller calls Close.
+// null gives the process a null device of its own for stream n. With the host's, root of the container could change the mode and
+// the owner of the file that every process of the host uses; another user cannot.
+func (s *Streams) null(n int) (err error) {
+	if os.Geteuid() == 0 {
+		s.Child[n], err = mount.Null()
+	}
+	return err
+}
+
+// Detached looks at this process's streams for a process that outlives it: they are handed over as they are, except the null device
+// and a directory, which are replaced by a null device of its own. The caller calls Close.
 func Detached() (*Streams, error) {
 	s := new(Streams)
 	for n, f := range [3]*os.File{os.Stdin, os.Stdout, os.Stderr} {
-		if info, err := f.Stat(); err != nil || !info.IsDir() {
-			continue
+		info, err := f.Stat()
+		switch {
+		case err != nil:
+		case info.IsDir():
+			s.Directories = append(s.Directories, n)
+			if s.Child[n], err = mount.Null(); err != nil {
+				s.Close()
+				return nil, err
+			}
+		case isNull(info):
+			if err := s.null(n); err != nil {
+				s.Close()
+				return nil, err
+			}
 		}
-		null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-		if err != nil {
-			s.Close()
-			return nil, err
-		}
-		s.Child[n] = null
-		s.Directories = append(s.Directories, n)
 	}
 	return s, nil
 }
 
-// handedOver tells whether the container gets a stream itself. The null device is replaced by the container's own later.
+// handedOver tells whether the container gets a stream itself.
 func handedOver(info fs.FileInfo) bool {
-	switch info.Mode().Type() {
-	case fs.ModeNamedPipe, fs.ModeSocket:
-		return true
-	case fs.ModeDevice | fs.ModeCharDevice:
-		st, ok := info.Sys().(*syscall.Stat_t)
-		return ok && uint64(st.Rdev) == 1<<8|3
-	}
-	return false
+	kind := info.Mode().Type()
+	return kind == fs.ModeNamedPipe || kind == fs.ModeSocket || isNull(info)
+}
+
+// isNull tells whether a file is the null device.
+func isNull(info fs.FileInfo) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && info.Mode().Type() == fs.ModeDevice|fs.ModeCharDevice && uint64(st.Rdev) == 1<<8|3
 }
 
 // Start begins to copy, once the process in the container has its ends of the pipes.

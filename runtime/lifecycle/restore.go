@@ -20,6 +20,7 @@ import (
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/launch"
 	"github.com/tare-oci/tare/runtime/plan"
+	"github.com/tare-oci/tare/runtime/spec"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
@@ -388,7 +389,7 @@ func (x *restoration) criuOptions() (*criu.Options, error) {
 // readStreams reads which of the standard streams criu connects with what the images had there. The names come with the images, and
 // choose among descriptors that the container gets anyway.
 func readStreams(path string) (list []criu.Inherit, err error) {
-	data, err := os.ReadFile(path)
+	data, err := spec.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -51,10 +51,11 @@ func Load(bundle string) (*specs.Spec, []string, error) {
 }
 
 // Read returns the bytes of config.json of the bundle directory, under the same conditions as [Load].
-func Read(bundle string) ([]byte, error) { return readConfig(filepath.Join(bundle, ConfigName)) }
+func Read(bundle string) ([]byte, error) { return ReadFile(filepath.Join(bundle, ConfigName)) }
 
-// readConfig reads a regular file. O_NONBLOCK keeps a FIFO in a bundle from hanging the runtime in open(2).
-func readConfig(name string) ([]byte, error) {
+// ReadFile reads a regular file of at most 16 MiB from a directory of somebody else's. O_NONBLOCK keeps a FIFO from hanging the runtime in
+// open(2).
+func ReadFile(name string) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err

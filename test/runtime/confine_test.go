@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tare-oci/tare/test/internal/ocitest"
 )
 
 // sleeper starts a process by a command and waits until one of its namespaces is not ours; it ends with the case.
@@ -260,4 +262,42 @@ func TestRootlessGroups(t *testing.T) {
 		h.Want(h.Do(c), "Groups:", 0)
 		h.Want(h.Do(userCmd(h, b, "delete", "-f", b.ID)), "", 0)
 	})
+}
+
+// TestNullStream: a container that has no null device any more gets one that it cannot change, never the host's.
+func TestNullStream(t *testing.T) {
+	for _, how := range []string{"exec", "exec -d", "run", "create"} {
+		row(t, "P15 the host's null device, "+how, func(h *H) {
+			null := filepath.Join(h.TempDir(), "null")
+			if err := unix.Mknod(null, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))); err != nil {
+				h.Fatalf("%v", err)
+			}
+			os.Chmod(null, 0o666)
+			set := `["CAP_CHOWN","CAP_FOWNER","CAP_DAC_OVERRIDE"]`
+			spoil := "chmod 123 /proc/self/fd/0; chown 77:77 /proc/self/fd/0; touch /done"
+			b := h.Bundle().Edit(`process.capabilities={"bounding":`+set+`,"effective":`+set+`,"permitted":`+set+`}`, "mounts=[{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"}]")
+			b.Args("sh", "-c", "rm -f /dev/null; "+spoil+"; sleep 60")
+			if strings.HasPrefix(how, "exec") {
+				b.Args("sh", "-c", "rm -f /dev/null; touch /up; sleep 60")
+			}
+			h.Write(b)
+			script := map[string]string{"run": `"$RT" run -b "$B" "$ID" & sleep 0.5; kill $!`, "create": `"$RT" create -b "$B" "$ID" && "$RT" start "$ID"`,
+				"exec":    `"$RT" run -d -b "$B" "$ID" && while ! [ -e "$B/rootfs/up" ]; do sleep 0.05; done; "$RT" exec "$ID" sh -c "$SPOIL"`,
+				"exec -d": `"$RT" run -d -b "$B" "$ID" && while ! [ -e "$B/rootfs/up" ]; do sleep 0.05; done; "$RT" exec -d "$ID" sh -c "$SPOIL"`}[how]
+			c := exec.Command("sh", "-c", strings.ReplaceAll(script, `"$RT" `, `"$RT" --root "$ROOT" `))
+			c.Env = append(os.Environ(), "RT="+ocitest.RuntimePath(), "ROOT="+h.Root, "B="+b.Dir, "ID="+b.ID, "SPOIL="+spoil)
+			f, err := os.OpenFile(null, os.O_RDWR, 0)
+			if err != nil {
+				h.Fatalf("%v", err)
+			}
+			defer f.Close()
+			c.Stdin, c.Stdout, c.Stderr = f, f, f
+			c.Run()
+			h.Await("the program", func() bool { _, err := os.Stat(b.Rootfs + "/done"); return err == nil })
+			if st, err := os.Stat(null); err != nil || st.Mode().Perm() != 0o666 || st.Sys().(*syscall.Stat_t).Uid != 0 {
+				h.Errorf("the null device is now %v, owner %d (%v)", st.Mode(), st.Sys().(*syscall.Stat_t).Uid, err)
+			}
+			h.RT("delete", "-f", b.ID)
+		})
+	}
 }
