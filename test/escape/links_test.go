@@ -101,12 +101,22 @@ func TestLinks(t *testing.T) {
 	})
 	row(t, "CVE-2026-88265 streams are not reopened on a link", func(h *H) {
 		c := h.NewCanary()
+		ran := 0
 		for _, stdin := range []string{"", "from a pipe"} {
-			b := h.Bundle().Sh("echo x; echo y >&2; echo z >&0").Edit(mnt("/canary", "none", c.Dir, "bind"), `process.user={"uid":1000,"gid":1000}`).WithoutMounts("/dev")
-			h.Place(b, "dev/null", "/canary/file")
+			dev := h.TempDir()
+			if err := os.Symlink("/canary/file", dev+"/null"); err != nil {
+				h.Fatalf("%v", err)
+			}
+			b := h.Bundle().Sh("echo x; echo y >&2; echo z >&0; true").WithoutMounts("/dev").
+				Edit(mnt("/dev", "none", dev, "rbind"), mnt("/canary", "none", c.Dir, "bind"), `process.user={"uid":1000,"gid":1000}`)
 			h.Write(b)
-			h.Do(Cmd{Args: []string{"run", "-b", b.Dir, b.ID}, Stdin: stdin})
+			if r := h.Do(Cmd{Args: []string{"run", "-b", b.Dir, b.ID}, Stdin: stdin}); r.Code == 0 {
+				ran++
+			}
 			c.Check(h)
+		}
+		if ran == 0 {
+			h.Errorf("no container ran: nothing was tested")
 		}
 	})
 	row(t, "CVE-2015-3629 a destination that became a link", func(h *H) {
