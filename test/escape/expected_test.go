@@ -38,6 +38,7 @@ var expected = map[string]map[string]ocitest.Deviation{
 		"TestJoiningProcess/CVE-2016-9962_issue7_A8_capabilities_with_CAP_SYS_PTRACE,_exec":                                    red("a process is seen before it has given up its privileges"),
 		"TestKernelFiles/CVE-2023-25809_cgroups_that_the_user_owns_are_not_writable_with_the_configuration_of_spec_--rootless": red("a cgroup of the user is writable"),
 		"TestKernelFiles/GHSA-7ww5-4wqc-m92c_the_default_configuration_masks_the_power_counters":                               red("the power counters are not masked"),
+		"TestLinks/CVE-2025-31133_dev_null_is_a_link":                                                                          red("the image's null device is the mask"),
 		"TestLinks/CVE-2026-41579_CVE-2026-47766_dev_is_a_link":                                                                red("makes links and devices on the host"),
 		"TestLinks/CVE-2026-41579_issue7_A6_a_bind_that_a_link_leads_to_dev":                                                   red("makes links and devices on the host"),
 		"TestLinks/CVE-2026-88265_streams_are_not_reopened_on_a_link":                                                          red("reopens streams on a file of the host"),
@@ -47,6 +48,7 @@ var expected = map[string]map[string]ocitest.Deviation{
 		"TestSignals/issue7_A10_signals_of_the_caller,_create":                                                                 red("what the caller ignores and blocks stays so"),
 		"TestSignals/issue7_A10_signals_of_the_caller,_exec":                                                                   red("what the caller ignores and blocks stays so"),
 		"TestSignals/issue7_A10_signals_of_the_caller,_run":                                                                    red("what the caller ignores and blocks stays so"),
+		"TestStreams/issue7_A9_files_of_the_caller_of_a_detached_container_keep_their_owner":                                   red("chowned"),
 		"TestStreams/issue7_A9_a_directory_as_stdin_of_a_detached_container_leads_nowhere":                                     red("a directory is handed over"),
 	},
 }
