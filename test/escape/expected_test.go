@@ -24,7 +24,6 @@ var expected = map[string]map[string]ocitest.Deviation{
 		"TestDestinations/CVE-2019-16884_CVE-2015-3631_mounts_over_proc":                                                       red("mounts inside /proc are accepted"),
 		"TestDestinations/CVE-2019-16884_issue7_A6_mounts_that_a_link_leads_to_proc":                                           red("mounts inside /proc are accepted"),
 		"TestFilters/CVE-2023-2431_an_empty_or_broken_filter_is_not_no_filter":                                                 red("an empty profile is no filter"),
-		"TestFilters/CVE-2026-123876_containerd#13330_moby#52494_denied_sockets_by_other_entries,_AF_ALG":                      red("a socket is made by the upper half of an argument"),
 		"TestFilters/CVE-2026-123876_containerd#13330_moby#52494_denied_sockets_by_other_entries,_AF_VSOCK":                    red("a socket is made by the upper half of an argument"),
 		"TestGroupsOfRootless/issue7_A3_exec_keeps_no_group_of_the_host,_helper_for_groups":                                    red("supplementary groups of the caller stay"),
 		"TestGroupsOfRootless/issue7_A3_exec_keeps_no_group_of_the_host,_helpers_for_both":                                     red("supplementary groups of the caller stay"),
