@@ -149,7 +149,7 @@ func longStrings(h *H) {
 		"300 lines of maps":             {userns, `linux.uidMappings=` + mappings, `linux.gidMappings=` + mappings},
 		"user namespace, long variable": {userns, idMaps(100000, 65536), `process.env+=["A=` + long + `"]`},
 	} {
-		b := h.Bundle().Edit(edits...).Sh("for n in pid net ipc uts mnt user; do readlink /proc/self/ns/$n; done")
+		b := h.Bundle().Edit(edits...).Sh("for n in pid net ipc uts mnt user; do readlink /proc/self/ns/$n; done; [ -z $A ] || echo A=${#A}")
 		r := h.Run(b)
 		if r.Code >= 128 || strings.Contains(r.Stderr, "SIGSEGV") || strings.Contains(r.Stderr, "goroutine ") {
 			h.Errorf("%s: a crash: status %d: %.300s", what, r.Code, r.Stderr)
@@ -161,6 +161,9 @@ func longStrings(h *H) {
 			continue
 		}
 		ran++
+		if strings.Contains(strings.Join(edits, ""), `["A=`+long+`"]`) && !strings.Contains(r.Stdout, "A=70000") {
+			h.Errorf("%s: the variable is not %d bytes long: %.300s", what, len(long), r.Stdout)
+		}
 		for _, n := range []string{"pid", "net", "ipc", "uts", "mnt"} {
 			if id := nsID(h, "self", n); strings.Contains(r.Stdout, id) {
 				h.Errorf("%s: the container is in the host's %s", what, id)

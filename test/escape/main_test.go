@@ -50,6 +50,7 @@ func TestMain(m *testing.M) {
 		os.Setenv(ocitest.RuntimeEnv, rt)
 	}
 	ocitest.Deviations = expected
+	ocitest.HideUnified = true
 	ocitest.Main(m)
 }
 

@@ -67,10 +67,14 @@ func TestKernelFiles(t *testing.T) {
 		h.Want(ocitest.AsUser(h, b, "run", "-b", b.Dir, b.ID), "~^$", 0)
 	})
 	row(t, "GHSA-g54h-m393-cpwq only listed devices", func(h *H) {
+		// The kernel's log can be written by whoever may open the device: see whether this host lets its root do so.
+		if _, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0); err != nil {
+			h.T.Skip(err)
+		}
 		for _, e := range []string{`linux.resources.devices=[{"allow":true,"type":"c","major":1,"minor":3,"access":"rwm"}]`, `-linux.resources`, `linux.resources={}`} {
-			b := h.Bundle().Edit(e).Sh("mknod /k b 254 0; head -c 1 /k | wc -c")
-			if r := h.Run(b); !strings.Contains(r.Stderr, "not permitted") {
-				h.Errorf("%s: the host's disk could be opened: %q %q", e, r.Stdout, r.Stderr)
+			b := h.Bundle().Edit(e).Sh("mknod /k c 1 11 && echo made; echo x >/k && echo WROTE")
+			if r := h.Run(b); strings.Contains(r.Stdout, "WROTE") || !strings.Contains(r.Stdout, "made") {
+				h.Errorf("%s: a device that is not listed could be opened, or none be made: %q %q", e, r.Stdout, r.Stderr)
 			}
 		}
 	})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,16 +60,6 @@ func (r *runs) wantBoth(h *H, what string) {
 	}
 }
 
-// has reports whether a mount point is among the list.
-func has(list []string, point string) bool {
-	for _, p := range list {
-		if p == point {
-			return true
-		}
-	}
-	return false
-}
-
 // TestRaces exchanges, in a volume that two containers share, a directory and a link to a directory of the host while a container
 // is made with mounts below it.
 func TestRaces(t *testing.T) {
@@ -94,7 +85,7 @@ func TestRaces(t *testing.T) {
 						break
 					}
 				}
-				if has(inside, c.Dir+point) { // the link was followed, inside of the root
+				if slices.Contains(inside, c.Dir+point) { // the link was followed, inside of the root
 					r.second++
 				}
 				c.Check(h)
@@ -138,13 +129,13 @@ func TestMaskRaces(t *testing.T) {
 		var r runs
 		r.rounds(h, b, w, nil, func(_ []string, res Result) {
 			points := strings.Fields(res.Stdout)
-			if has(points, "/vol/a/sub") || has(points, "/vol/l/sub") {
+			if slices.Contains(points, "/vol/a/sub") || slices.Contains(points, "/vol/l/sub") {
 				r.first++
 			}
-			if has(points, c.Dir+"/sub") {
+			if slices.Contains(points, c.Dir+"/sub") {
 				r.second++
 			}
-			if res.Code == 0 && !has(points, "/vol/a/sub") && !has(points, "/vol/l/sub") && !has(points, c.Dir+"/sub") {
+			if res.Code == 0 && !slices.Contains(points, "/vol/a/sub") && !slices.Contains(points, "/vol/l/sub") && !slices.Contains(points, c.Dir+"/sub") {
 				h.Errorf("the path is not masked inside: the mask is on the host's directory, which the container has left: %v", points)
 			}
 			c.Check(h)
