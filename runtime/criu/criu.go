@@ -26,6 +26,7 @@ import (
 
 	"github.com/tare-oci/tare/internal/sys/descriptor"
 	"github.com/tare-oci/tare/internal/sys/unixsock"
+	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/launch"
 	"github.com/tare-oci/tare/runtime/plan"
 )
@@ -65,6 +66,18 @@ type Setup struct {
 	Readable    bool              // images that criu makes may be read by the root of another user namespace who gets to them
 	Fault       int               // as launch.Resources has it; for tests
 	Pass        []*os.File        // further descriptors for Options.Inherit, under their own numbers
+}
+
+// Join adds cgroups that criu is to be in.
+func (s *Setup) Join(files []cgroup.JoinFile) {
+	for _, j := range files {
+		if j.IntoCgroup {
+			s.CgroupDir = j.File
+			continue
+		}
+		s.Cgroups = append(s.Cgroups, j.File)
+		s.CgroupNames = append(s.CgroupNames, strings.TrimPrefix(j.Why, "join cgroup "))
+	}
 }
 
 // Notice is a stage that criu has reached.

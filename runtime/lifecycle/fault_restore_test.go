@@ -32,7 +32,7 @@ func TestFaultRestore(t *testing.T) {
 				t.Fatal(err)
 			}
 			b.remove()
-			b.each("restore, in the runtime", 9, 1, func(i int) bool {
+			b.each("restore, in the runtime", 11, 1, func(i int) bool {
 				b.parentFault = i
 				_, err := b.Restore(ctx, o)
 				if !errors.Is(err, errFault) {

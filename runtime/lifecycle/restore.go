@@ -148,7 +148,9 @@ func (x *restoration) make(ctx context.Context) (err error) {
 	}()
 	if err := x.r.take([]step{
 		{"record the configuration", x.describe},
+		{"make the notify socket's directory", x.makeNotify},
 		{"make the cgroup", x.enterCgroup},
+		{"make the class of service", x.enterRdt},
 		{"make criu's directory", func() (err error) { x.work, err = workDir(x.c); return err }},
 		{"prepare the standard streams", x.openStreams},
 		{"make a container to compare with", x.makeTemplate},
@@ -264,18 +266,21 @@ func (x *restoration) startCriu() (err error) {
 	if err := os.Chmod(x.work, 0o755); err != nil { // its parent lets nobody but root in; a container's root gets to it in criu's namespace
 		return err
 	}
-	s := &criu.Setup{Process: x.template.child.PIDFD, Dir: x.work, CgroupNames: x.host.Cgroups, NoNewPrivs: x.template.noNewPrivs,
+	s := &criu.Setup{Process: x.template.child.PIDFD, Dir: x.work, NoNewPrivs: x.template.noNewPrivs,
 		Fault:  x.r.criuFault,
 		Mounts: []plan.CloneMount{{Path: "/", Dest: "/mounts/root"}}}
 	for _, l := range x.links {
 		s.Mounts = append(s.Mounts, plan.CloneMount{Path: l.Path, Dest: "/images/" + l.Name, Own: true})
 	}
-	for _, j := range x.join {
-		if j.IntoCgroup {
-			s.CgroupDir = j.File
-		} else {
-			s.Cgroups = append(s.Cgroups, j.File)
+	if x.scope != nil { // which is there since the template is in it
+		join, err := x.group.Join()
+		if err != nil {
+			return err
 		}
+		x.join = append(x.join, join...) // closed together
+		s.Join(join)
+	} else {
+		s.Join(x.join)
 	}
 	for i := range x.template.mounts.mounts {
 		if m := &x.template.mounts.mounts[i]; m.key != "" {
@@ -309,6 +314,11 @@ func (x *restoration) startCriu() (err error) {
 	s.Pass = x.pass
 	if x.criu, err = criu.Start(x.program, s); err != nil {
 		return err
+	}
+	if x.rdt != nil { // what criu makes inherits the class
+		if err := x.resctrl.Join(x.rdt, x.criu.PID); err != nil {
+			return err
+		}
 	}
 	return x.criu.Need(false, x.ro.LazyPages)
 }

@@ -75,7 +75,9 @@ var suites = []suite{
 	{pkg: "test/runtime", quick: "^TestV2(Inside|Exec|Lifecycle|Rootless)$|^TestV2Limits$/^C23", modules: []string{"loop", "overlay"}, runtime: true,
 		v2:     []string{"^TestV2", "^(TestExec.*|TestMounts.*|TestRun.*)$", "^(TestSeccomp|TestDevices|TestKillDelete)$", "^(TestRootless|TestNamespaces|TestLifecycle)$"},
 		hybrid: []string{"^(TestCgroupInside|TestCgroupPlace|TestDevices|TestKillDelete)$|^TestLimits$/^C(1|2|6|12|13|15|16|21) "}},
-	{pkg: "test/criu", quick: "^TestCheckpoint$", runtime: true, tools: criuTools, modules: criuModules, v2: []string{"."}, hybrid: []string{"."}},
+	{pkg: "test/criu", quick: "^TestCheckpoint$", runtime: true, tools: criuTools, modules: criuModules,
+		v2:     []string{"^TestDestination", "^Test(Checkpoint|Hostile|Restore)"},
+		hybrid: []string{"^TestDestination", "^Test(Checkpoint|Hostile|Restore)"}},
 	{pkg: "runtime/lifecycle", tools: criuTools, modules: criuModules, v2: []string{"^TestFaultRestore$"}},
 }
 
