@@ -263,7 +263,11 @@ func (x *restoration) startCriu() (err error) {
 	if err := os.Chmod(x.work, 0o755); err != nil { // its parent lets nobody but root in; a container's root gets to it in criu's namespace
 		return err
 	}
-	s := &criu.Setup{Process: x.template.child.PIDFD, Dir: x.work, CgroupNames: x.host.Cgroups, NoNewPrivs: x.template.noNewPrivs,
+	names, err := x.joinForCriu()
+	if err != nil {
+		return err
+	}
+	s := &criu.Setup{Process: x.template.child.PIDFD, Dir: x.work, CgroupNames: names, NoNewPrivs: x.template.noNewPrivs,
 		Fault:  x.r.criuFault,
 		Mounts: []plan.CloneMount{{Path: "/", Dest: "/mounts/root"}}}
 	for _, l := range x.links {

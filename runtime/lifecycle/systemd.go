@@ -202,6 +202,25 @@ func (in *inside) joinUnit(g *cgroup.Group) error {
 	return in.enterGroup(g, 0, nil)
 }
 
+// joinForCriu opens the scope, which the template's process was moved into, for criu, and names what is joined by itself.
+func (k *creation) joinForCriu() ([]string, error) {
+	if k.scope == nil {
+		return k.host.Cgroups, nil
+	}
+	in := inside{host: k.host}
+	if err := in.joinUnit(k.group); err != nil {
+		return nil, err
+	}
+	if in.place != nil {
+		return nil, errors.New("restore by a user into a scope of systemd is not supported")
+	}
+	for _, j := range k.join {
+		j.File.Close()
+	}
+	k.join = in.join
+	return in.host.Cgroups, nil
+}
+
 // placeInUnit has systemd move a process into the unit's cgroup: a user may not move one out of a login session.
 func (in *inside) placeInUnit(g *cgroup.Group, init int, sub map[string]string) error {
 	below, err := g.SubFor(init, sub)
