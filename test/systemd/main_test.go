@@ -107,6 +107,9 @@ func newBox(t *testing.T, uid uint32, args ...string) *box {
 	if err := json.Unmarshal(config, b.spec); err != nil {
 		t.Fatal(err)
 	}
+	if ns := &b.spec.Linux.Namespaces; !slices.ContainsFunc(*ns, func(n specs.LinuxNamespace) bool { return n.Type == specs.CgroupNamespace }) {
+		*ns = append(*ns, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
 	b.spec.Process.Terminal, b.spec.Root.Readonly = false, false
 	b.spec.Process.Args = []string{"sleep", "1000"}
 	if len(args) > 0 {

@@ -344,6 +344,39 @@ func TestInside(t *testing.T) {
 	b.gone()
 }
 
+// A container that was checkpointed is restored into a scope.
+func TestRestore(t *testing.T) {
+	b := newBox(t, 0, "sh", "-c", "n=0; while :; do n=$((n+1)); echo $n >/n; sleep 1; done")
+	if out, err := exec.Command("criu", "check").CombinedOutput(); err != nil {
+		t.Skipf("criu does not work here: %v: %s", err, out)
+	}
+	counted := func() int {
+		data, _ := os.ReadFile(b.dir + "/rootfs/n")
+		n, _ := strconv.Atoi(strings.TrimSpace(string(data)))
+		return n
+	}
+	b.write()
+	b.must("--systemd-cgroup", "run", "-d", b.id)
+	for i := 0; counted() < 2 && i < 100; i++ {
+		time.Sleep(100 * time.Millisecond)
+	}
+	b.must("checkpoint", "--image-path", b.dir+"/images", b.id)
+	b.gone()
+	before := counted()
+	b.must("--systemd-cgroup", "restore", "-d", "--image-path", b.dir+"/images", b.id)
+	for i := 0; counted() <= before && i < 100; i++ {
+		time.Sleep(100 * time.Millisecond)
+	}
+	if n := counted(); before < 2 || n <= before {
+		t.Errorf("it counted to %d, and then to %d", before, n)
+	}
+	if g := b.group(); g != "/system.slice/"+b.scope() || b.show("ActiveState") != "active" {
+		t.Errorf("restored into %s, the scope is %s", g, b.show("ActiveState"))
+	}
+	b.must("delete", "-f", b.id)
+	b.gone()
+}
+
 // A user's own systemd, from a process outside of what that manages.
 func TestUser(t *testing.T) {
 	const user = 1000

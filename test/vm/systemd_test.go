@@ -22,7 +22,7 @@ func TestSystemd(t *testing.T) {
 	files := map[string]string{"/test": testBinary(t, "test/systemd"), "/usr/bin/tare-runtime": tareRuntime(t), "/usr/bin/busybox": busybox(t)}
 	for _, layout := range []Cgroups{CgroupV2, CgroupHybrid} {
 		t.Run(string(layout), func(t *testing.T) {
-			m := Machine{Disk: disk, Cgroups: layout, Memory: 1024, Files: files, Env: []string{"TARE_RUNTIME=/usr/bin/tare-runtime"}}
+			m := Machine{Disk: disk, Cgroups: layout, Memory: 1024, Files: files, Modules: criuModules, Env: []string{"TARE_RUNTIME=/usr/bin/tare-runtime"}}
 			r := run(t, m, "/test", "-test.v", "-test.timeout", "9m")
 			if r.Status != 0 || !strings.Contains(r.Output, "PASS") {
 				t.Errorf("status %d\n%s", r.Status, failures(r.Output))
