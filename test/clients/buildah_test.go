@@ -20,11 +20,14 @@ b tag $(b images -q | head -1) localhost/bb
 
 var buildahOnce sync.Once
 
-func TestBuildah(t *testing.T) {
+func TestBuildah(t *testing.T) { buildah(t, buildahRows) }
+
+func buildah(t *testing.T, rows []row) {
+	t.Helper()
 	w := sides(t, "podman", "conmon", "buildah")
 	podmanOnce.Do(func() { prepare(t, w, podmanConf) })
 	buildahOnce.Do(func() { prepare(t, w, buildahConf) })
-	compare(t, w, "b rm -a >/dev/null", buildahRows)
+	compare(t, w, "b rm -a >/dev/null", rows)
 }
 
 var buildahRows = []row{

@@ -31,11 +31,14 @@ const dockerClean = `d ps -aq | xargs -r docker -H unix://$D/docker.sock rm -f >
 
 var dockerOnce sync.Once
 
-func TestDocker(t *testing.T) {
+func TestDocker(t *testing.T) { docker(t, dockerRows) }
+
+func docker(t *testing.T, rows []row) {
+	t.Helper()
 	w := sides(t, "podman", "conmon", "dockerd", "docker", "docker-init", "containerd")
 	podmanOnce.Do(func() { prepare(t, w, podmanConf) })
 	dockerOnce.Do(func() { prepare(t, w, dockerConf) })
-	compare(t, w, dockerClean, dockerRows)
+	compare(t, w, dockerClean, rows)
 }
 
 var dockerRows = []row{
