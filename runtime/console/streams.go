@@ -26,6 +26,7 @@ type Streams struct {
 
 	in      *os.File    // our end of the pipe for standard input; nil: not copied
 	out     [3]*os.File // our ends for output, by number
+	copying bool        // output is copied
 	outputs sync.WaitGroup
 }
 
@@ -101,6 +102,7 @@ func (s *Streams) Start() {
 	}
 	for n, to := range [3]*os.File{1: os.Stdout, 2: os.Stderr} {
 		if from := s.out[n]; from != nil {
+			s.copying = true
 			s.outputs.Add(1)
 			go func() {
 				defer s.outputs.Done()
@@ -110,6 +112,9 @@ func (s *Streams) Start() {
 		}
 	}
 }
+
+// Copying tells whether Start has begun to copy output.
+func (s *Streams) Copying() bool { return s.copying }
 
 // Wait returns when every process that could write to a copied stream has closed it, and all of it was copied.
 func (s *Streams) Wait() { s.outputs.Wait() }
