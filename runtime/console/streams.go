@@ -10,6 +10,7 @@ import (
 
 	"github.com/tare-oci/tare/internal/sys/descriptor"
 	"github.com/tare-oci/tare/internal/sys/pty"
+	"github.com/tare-oci/tare/internal/sys/scheduler"
 )
 
 // Streams are the standard streams of a process in a container, as far as they are not this process's own.
@@ -96,6 +97,9 @@ func handedOver(info fs.FileInfo) bool {
 // Start begins to copy, once the process in the container has its ends of the pipes.
 func (s *Streams) Start() {
 	s.closeChild()
+	if s.in != nil || s.out != [3]*os.File{} {
+		scheduler.Concurrent()
+	}
 	if s.in != nil {
 		go copyInput(s.in)
 		s.in = nil

@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/internal/sys/reaper"
+	"github.com/tare-oci/tare/internal/sys/scheduler"
 	"github.com/tare-oci/tare/internal/sys/signalpipe"
 	"github.com/tare-oci/tare/runtime/console"
 	"github.com/tare-oci/tare/runtime/hooks"
@@ -132,6 +133,7 @@ func accompany(child *launch.Child, relay *signalpipe.Pipe, std *console.Streams
 	ctx, cancel := context.WithCancel(context.Background())
 	copied := make(chan error, 1)
 	if child.Master != nil {
+		scheduler.Concurrent()
 		go func() { copied <- console.Foreground(ctx, child.Master, os.Stdin, os.Stdout) }()
 	}
 	ws := relaySignals(child, relay)
