@@ -130,6 +130,13 @@ pair:
 	ADDQ $16, R13
 	TESTQ AX, AX
 	JNE  pair
+	MOVQ $28, AX             // madvise(data and bss, MADV_POPULATE_WRITE): one system call, not a fault for each page
+	LEAQ runtime·data(SB), DI
+	ANDQ $~4095, DI
+	LEAQ runtime·ebss(SB), SI
+	SUBQ DI, SI
+	MOVQ $23, DX
+	SYSCALL
 	MOVQ SP, SI
 	MOVQ SP, DI
 	SUBQ R13, DI

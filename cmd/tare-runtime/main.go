@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 
 	"github.com/tare-oci/tare/internal/flags"
+	"github.com/tare-oci/tare/internal/sys/prefault"
 	"github.com/tare-oci/tare/internal/sys/scheduler"
 	"github.com/tare-oci/tare/internal/sys/sealed"
 	"github.com/tare-oci/tare/runtime/lifecycle"
@@ -42,10 +43,14 @@ func restoreEnvironment() {
 	debug.SetMemoryLimit(memoryLimit)
 }
 
+// heapUsed is about what a command that starts a process allocates, in bytes.
+const heapUsed = 512 << 10
+
 // memoryLimit is the heap, in bytes, below which nothing is collected: a command ends long before that.
 const memoryLimit = 64 << 20
 
 func main() {
+	prefault.Stack()
 	restoreEnvironment()
 	if err := protect(os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "tare-runtime: keep containers from overwriting this program: %v\n", err)
@@ -60,6 +65,7 @@ func protect(args []string) error {
 	for _, a := range args {
 		switch a {
 		case "create", "run", "exec", "start", "restore":
+			prefault.Heap(heapUsed)
 			if ok, err := sealed.Protected(); err != nil || ok {
 				return err
 			}
