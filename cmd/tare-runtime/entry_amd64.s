@@ -101,7 +101,79 @@ closeExe:
 undo:
 	ADDQ $160, SP
 
-start:
+start:                       // of Go, which finds variables of its own before the environment: see restoreEnvironment
+	MOVQ 0(SP), R12
+	LEAQ 16(SP)(R12*8), R14  // envp
+	MOVQ R14, R15            // the next variable
+
+variable:
+	MOVQ (R15), AX
+	ADDQ $8, R15
+	TESTQ AX, AX
+	JEQ  auxiliary
+	MOVL (AX), DX
+	CMPL DX, $0x43474f47     // GOGC
+	JEQ  go
+	CMPL DX, $0x414d4f47     // GOMAXPROCS
+	JEQ  go
+	CMPL DX, $0x454d4f47     // GOMEMLIMIT
+	JNE  variable
+
+go:                          // as the user wants it
+	JMP _rt0_amd64_linux(SB)
+
+auxiliary:
+	MOVQ R15, R13            // pairs of words, the last one of type 0
+
+pair:
+	MOVQ (R13), AX
+	ADDQ $16, R13
+	TESTQ AX, AX
+	JNE  pair
+	MOVQ $28, AX             // madvise(data and bss, MADV_POPULATE_WRITE): one system call, not a fault for each page
+	LEAQ runtime·data(SB), DI
+	ANDQ $~4095, DI
+	LEAQ runtime·ebss(SB), SI
+	SUBQ DI, SI
+	MOVQ $23, DX
+	SYSCALL
+	MOVQ SP, SI
+	MOVQ SP, DI
+	SUBQ R13, DI
+	ADDQ SP, DI
+	SUBQ $32, DI
+	ANDQ $~15, DI
+	MOVQ DI, SP              // room for all of it and three pointers more
+	CLD
+	MOVQ R14, CX
+	SUBQ SI, CX
+	SHRQ $3, CX
+	REP; MOVSQ
+	LEAQ maxprocs<>(SB), AX
+	STOSQ
+	LEAQ gc<>(SB), AX
+	STOSQ
+	LEAQ memlimit<>(SB), AX
+	STOSQ
+	MOVQ R13, CX
+	SUBQ R14, CX
+	SHRQ $3, CX
+	REP; MOVSQ
+	MOVB $1, ·environmentAdded(SB)
+	MOVQ $157, AX            // prctl(PR_GET_TIMERSLACK)
+	MOVQ $30, DI
+	MOVQ $0, SI
+	MOVQ $0, DX
+	MOVQ $0, R10
+	MOVQ $0, R8
+	SYSCALL
+	CMPQ AX, $10000000
+	JAE  go
+	MOVQ AX, ·timerSlack(SB)
+	MOVQ $157, AX            // prctl(PR_SET_TIMERSLACK, 10 ms)
+	MOVQ $29, DI
+	MOVQ $10000000, SI
+	SYSCALL
 	JMP _rt0_amd64_linux(SB)
 
 DATA exe<>+0(SB)/8, $"/proc/se"
@@ -109,3 +181,13 @@ DATA exe<>+8(SB)/8, $"lf/exe\x00\x00"
 GLOBL exe<>(SB), RODATA|NOPTR, $16
 DATA empty<>+0(SB)/8, $0
 GLOBL empty<>(SB), RODATA|NOPTR, $8
+DATA maxprocs<>+0(SB)/8, $"GOMAXPRO"
+DATA maxprocs<>+8(SB)/8, $"CS=1\x00\x00\x00\x00"
+GLOBL maxprocs<>(SB), RODATA|NOPTR, $16
+DATA gc<>+0(SB)/8, $"GOGC=off"
+DATA gc<>+8(SB)/8, $0
+GLOBL gc<>(SB), RODATA|NOPTR, $16
+DATA memlimit<>+0(SB)/8, $"GOMEMLIM"
+DATA memlimit<>+8(SB)/8, $"IT=64MiB"
+DATA memlimit<>+16(SB)/8, $0
+GLOBL memlimit<>(SB), RODATA|NOPTR, $24

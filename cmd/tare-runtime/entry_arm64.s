@@ -106,6 +106,91 @@ undo:
 	ADD $160, RSP
 
 start:
+	MOVD 0(RSP), R20
+	ADD  R20<<3, RSP, R22    // envp, less 16
+	ADD  $16, R22
+	MOVD R22, R23            // the next variable
+
+variable:
+	MOVD.P 8(R23), R9
+	CBZ  R9, auxiliary
+	MOVBU 0(R9), R10
+	CMP  $0x47, R10          // G
+	BNE  variable
+	MOVBU 1(R9), R10
+	CMP  $0x4f, R10          // O
+	BNE  variable
+	MOVBU 2(R9), R10
+	CBZ  R10, variable
+	MOVBU 3(R9), R11
+	ORR  R11<<8, R10, R10
+	MOVD $0x4347, R11        // GC
+	CMP  R11, R10
+	BEQ  go
+	MOVD $0x414d, R11        // MA(XPROCS)
+	CMP  R11, R10
+	BEQ  go
+	MOVD $0x454d, R11        // ME(MLIMIT)
+	CMP  R11, R10
+	BNE  variable
+
+go:
+	JMP _rt0_arm64_linux(SB)
+
+auxiliary:
+	MOVD R23, R21
+
+pair:
+	MOVD (R21), R9
+	ADD  $16, R21
+	CBNZ R9, pair
+	MOVD $233, R8            // madvise(data and bss, MADV_POPULATE_WRITE): one system call, not a fault for each page
+	MOVD $runtime·data(SB), R0
+	AND  $~65535, R0
+	MOVD $runtime·ebss(SB), R1
+	SUB  R0, R1
+	MOVD $23, R2
+	SVC
+	MOVD RSP, R9             // from here
+	SUB  R9, R21, R10
+	SUB  R10, R9, R10
+	SUB  $32, R10
+	AND  $~15, R10
+	MOVD R10, RSP            // to here: R10
+
+arguments:
+	MOVD.P 8(R9), R11
+	MOVD.P R11, 8(R10)
+	CMP  R22, R9
+	BNE  arguments
+	MOVD $maxprocs<>(SB), R11
+	MOVD.P R11, 8(R10)
+	MOVD $gc<>(SB), R11
+	MOVD.P R11, 8(R10)
+	MOVD $memlimit<>(SB), R11
+	MOVD.P R11, 8(R10)
+
+rest:
+	MOVD.P 8(R9), R11
+	MOVD.P R11, 8(R10)
+	CMP  R21, R9
+	BNE  rest
+	MOVD $1, R11
+	MOVB R11, ·environmentAdded(SB)
+	MOVD $167, R8            // prctl(PR_GET_TIMERSLACK)
+	MOVD $30, R0
+	MOVD $0, R1
+	MOVD $0, R2
+	MOVD $0, R3
+	MOVD $0, R4
+	SVC
+	MOVD $10000000, R1
+	CMP  R1, R0
+	BHS  go
+	MOVD R0, ·timerSlack(SB)
+	MOVD $167, R8            // prctl(PR_SET_TIMERSLACK, 10 ms)
+	MOVD $29, R0
+	SVC
 	JMP _rt0_arm64_linux(SB)
 
 DATA exe<>+0(SB)/8, $"/proc/se"
@@ -113,3 +198,13 @@ DATA exe<>+8(SB)/8, $"lf/exe\x00\x00"
 GLOBL exe<>(SB), RODATA|NOPTR, $16
 DATA empty<>+0(SB)/8, $0
 GLOBL empty<>(SB), RODATA|NOPTR, $8
+DATA maxprocs<>+0(SB)/8, $"GOMAXPRO"
+DATA maxprocs<>+8(SB)/8, $"CS=1\x00\x00\x00\x00"
+GLOBL maxprocs<>(SB), RODATA|NOPTR, $16
+DATA gc<>+0(SB)/8, $"GOGC=off"
+DATA gc<>+8(SB)/8, $0
+GLOBL gc<>(SB), RODATA|NOPTR, $16
+DATA memlimit<>+0(SB)/8, $"GOMEMLIM"
+DATA memlimit<>+8(SB)/8, $"IT=64MiB"
+DATA memlimit<>+16(SB)/8, $0
+GLOBL memlimit<>(SB), RODATA|NOPTR, $24

@@ -12,19 +12,46 @@ import (
 	"runtime/debug"
 
 	"github.com/tare-oci/tare/internal/flags"
+	"github.com/tare-oci/tare/internal/sys/prefault"
+	"github.com/tare-oci/tare/internal/sys/scheduler"
 	"github.com/tare-oci/tare/internal/sys/sealed"
 	"github.com/tare-oci/tare/runtime/lifecycle"
 	"github.com/tare-oci/tare/runtime/state"
 )
 
+// environmentAdded is set by the entry in assembly when it has put GOMAXPROCS=1, GOGC=off and GOMEMLIMIT=64MiB before the environment.
+var environmentAdded bool
+
+// timerSlack is what the entry has found, in nanoseconds; it has set 10 ms.
+var timerSlack uintptr
+
+// restoreEnvironment removes the variables that the entry has added, which are not for what this process starts. Without them it
+// sets the same. One goroutine at a time is all that there is to do; more would only wake threads that look for work.
+//
+// Go reads the variables as it starts; to set them later stops all goroutines three times, after it has looked for its CPU quota in
+// mountinfo and cgroups.
+func restoreEnvironment() {
+	if environmentAdded {
+		scheduler.SetSlack(timerSlack)
+		for _, name := range []string{"GOMAXPROCS", "GOGC", "GOMEMLIMIT"} {
+			os.Unsetenv(name)
+		}
+		return
+	}
+	runtime.GOMAXPROCS(1)
+	debug.SetGCPercent(-1)
+	debug.SetMemoryLimit(memoryLimit)
+}
+
+// heapUsed is about what a command that starts a process allocates, in bytes.
+const heapUsed = 512 << 10
+
 // memoryLimit is the heap, in bytes, below which nothing is collected: a command ends long before that.
 const memoryLimit = 64 << 20
 
 func main() {
-	// One goroutine at a time is all that there is to do; more would only wake threads that look for work.
-	runtime.GOMAXPROCS(1)
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(memoryLimit)
+	prefault.Stack()
+	restoreEnvironment()
 	if err := protect(os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "tare-runtime: keep containers from overwriting this program: %v\n", err)
 		os.Exit(1)
@@ -38,6 +65,7 @@ func protect(args []string) error {
 	for _, a := range args {
 		switch a {
 		case "create", "run", "exec", "start", "restore":
+			prefault.Heap(heapUsed)
 			if ok, err := sealed.Protected(); err != nil || ok {
 				return err
 			}

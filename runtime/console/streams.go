@@ -11,6 +11,7 @@ import (
 	"github.com/tare-oci/tare/internal/sys/descriptor"
 	"github.com/tare-oci/tare/internal/sys/mount"
 	"github.com/tare-oci/tare/internal/sys/pty"
+	"github.com/tare-oci/tare/internal/sys/scheduler"
 )
 
 // Streams are the standard streams of a process in a container, as far as they are not this process's own.
@@ -27,6 +28,7 @@ type Streams struct {
 
 	in      *os.File    // our end of the pipe for standard input; nil: not copied
 	out     [3]*os.File // our ends for output, by number
+	copying bool        // output is copied
 	outputs sync.WaitGroup
 }
 
@@ -117,12 +119,16 @@ func isNull(info fs.FileInfo) bool {
 // Start begins to copy, once the process in the container has its ends of the pipes.
 func (s *Streams) Start() {
 	s.closeChild()
+	if s.in != nil || s.out != [3]*os.File{} {
+		scheduler.Concurrent()
+	}
 	if s.in != nil {
 		go copyInput(s.in)
 		s.in = nil
 	}
 	for n, to := range [3]*os.File{1: os.Stdout, 2: os.Stderr} {
 		if from := s.out[n]; from != nil {
+			s.copying = true
 			s.outputs.Add(1)
 			go func() {
 				defer s.outputs.Done()
@@ -132,6 +138,9 @@ func (s *Streams) Start() {
 		}
 	}
 }
+
+// Copying tells whether Start has begun to copy output.
+func (s *Streams) Copying() bool { return s.copying }
 
 // Wait returns when every process that could write to a copied stream has closed it, and all of it was copied.
 func (s *Streams) Wait() { s.outputs.Wait() }

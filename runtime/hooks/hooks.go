@@ -19,6 +19,7 @@ import (
 
 	"github.com/tare-oci/tare/internal/sys/descriptor"
 	"github.com/tare-oci/tare/internal/sys/pidfd"
+	"github.com/tare-oci/tare/internal/sys/scheduler"
 	"github.com/tare-oci/tare/internal/sys/signals"
 )
 
@@ -148,6 +149,7 @@ func run(ctx context.Context, k Kind, i int, h specs.Hook, state *specs.State, d
 	if err := descriptor.CloseOnExec(3); err != nil {
 		return fmt.Errorf("error running %s: %w", Describe(k, i, h), err)
 	}
+	scheduler.Concurrent()            // the hook's streams are copied while it is awaited
 	restore, err := signals.Default() // a hook is no more nohup'ed than the container
 	if err != nil {
 		return fmt.Errorf("error running %s: %w", Describe(k, i, h), err)

@@ -6,10 +6,15 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tare-oci/tare/internal/sys/prefault"
 )
 
 // arenaSize is the address space of a program with all its strings; only what is used takes memory.
 const arenaSize = 16 << 20
+
+// arenaUsed is about what the program of a usual container takes.
+const arenaUsed = 56 << 10
 
 // arena is memory outside of Go's heap: it does not move, the garbage collector does not know it, and a waiting child keeps
 // nothing else.
@@ -25,6 +30,7 @@ func newArena() (*arena, error) {
 	if err != nil {
 		return nil, fmt.Errorf("map memory for the child's program: %w", err)
 	}
+	prefault.Range(unsafe.Slice((*byte)(base), arenaSize), arenaUsed)
 	return &arena{base: base}, nil
 }
 

@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tare-oci/tare/internal/sys/scheduler"
 )
 
 // The Go source names these two as kept for programs that clone by themselves: they block signals around the clone, so that no
@@ -38,6 +40,9 @@ type cloneArgs struct {
 //go:norace
 func cloneRun(args *cloneArgs, m *machine) (pid uintptr, errno syscall.Errno) {
 	runtimeBeforeFork()
+	if slack := scheduler.Slack(); slack != 0 { // a clone inherits this thread's
+		syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, slack, 0, 0, 0, 0)
+	}
 	pid, _, errno = syscall.RawSyscall6(unix.SYS_CLONE3, uintptr(unsafe.Pointer(args)), unsafe.Sizeof(*args), 0, 0, 0, 0)
 	if errno != 0 || pid != 0 {
 		runtimeAfterFork()

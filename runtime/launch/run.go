@@ -498,6 +498,22 @@ func (c *Child) WaitReaping() syscall.WaitStatus {
 	}
 }
 
+// Reap reaps all children of this process that have ended, and tells whether the child is one of them.
+func (c *Child) Reap() (ws syscall.WaitStatus, ended bool) {
+	for {
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		switch {
+		case pid == c.PID:
+			c.reaped = true
+			return ws, true
+		case err == syscall.ECHILD:
+			return 0, true
+		case pid <= 0 && err != syscall.EINTR:
+			return 0, false
+		}
+	}
+}
+
 // Signal sends a signal to the child, as long as it was not waited for.
 func (c *Child) Signal(sig syscall.Signal) error {
 	return unix.PidfdSendSignal(int(c.PIDFD.Fd()), sig, nil, 0)

@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/internal/atomicfile"
+	"github.com/tare-oci/tare/internal/sys/signalpipe"
 	"github.com/tare-oci/tare/internal/sys/unixsock"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/console"
@@ -34,7 +35,7 @@ type creation struct {
 	join   []cgroup.JoinFile
 	listen *os.File
 	child  *launch.Child
-	relay  *signals         // of a runtime in the foreground
+	relay  *signalpipe.Pipe // of a runtime in the foreground
 	std    *console.Streams // of the container's process
 
 	devices *netDevices // nil: linux.netDevices has none
@@ -107,9 +108,11 @@ func (k *creation) steps(ctx context.Context, wait bool) []step {
 		{"save the state", func() error { return k.c.Save() }},
 		{"run the hooks of create", func() error { return k.createHooks(ctx) }},
 		{"let the process go on", func() error { return k.child.Finish() }},
-		{"await the process", func() error {
+		{"await the process", func() (err error) {
 			if k.attach && k.relay == nil {
-				k.relay = catchSignals()
+				if k.relay, err = signalpipe.Catch(); err != nil {
+					return err
+				}
 			}
 			if wait {
 				return k.child.Await(plan.StageCreated)
@@ -145,7 +148,10 @@ func (k *creation) clone(wait bool) (err error) {
 		k.listen = nil
 	}
 	if k.attach && k.hasCreateHooks() {
-		k.relay = catchSignals() // hooks may take long
+		var caught error
+		if k.relay, caught = signalpipe.Catch(); err == nil { // hooks may take long
+			err = caught
+		}
 	}
 	return err
 }

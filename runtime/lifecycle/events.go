@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tare-oci/tare/internal/sys/scheduler"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/rdt"
 	"github.com/tare-oci/tare/runtime/state"
@@ -69,6 +70,7 @@ func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration,
 func (r *Runtime) follow(ctx context.Context, c *state.Container, g group, interval time.Duration, stats func() error, emit func(Event) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	scheduler.Concurrent()
 	go r.awaitEnd(ctx, c, cancel)
 	oom := make(chan struct{})
 	go func() {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/sys/signalpipe"
 	"github.com/tare-oci/tare/internal/sys/unixsock"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/console"
@@ -49,8 +50,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 	}
 	defer child.Close()
 	status := accompany(child, x.relay, x.std)
-	x.relay.stop()
-	x.std.Wait()
+	finishOutput(x.relay, x.std)
 	return status, nil
 }
 
@@ -60,7 +60,7 @@ type addition struct {
 	c       *state.Container
 	process *specs.Process
 	plan    *plan.Plan
-	relay   *signals         // of a runtime in the foreground
+	relay   *signalpipe.Pipe // of a runtime in the foreground
 	std     *console.Streams // of the process
 }
 
@@ -256,7 +256,9 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 		{"let the process go on", child.Finish},
 		{"await the process", func() error {
 			if !o.Detach {
-				x.relay = catchSignals()
+				if x.relay, err = signalpipe.Catch(); err != nil {
+					return err
+				}
 			}
 			return child.Await(0)
 		}},

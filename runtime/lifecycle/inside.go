@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/internal/sys/pidfd"
+	"github.com/tare-oci/tare/internal/sys/scheduler"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/launch"
@@ -99,6 +100,7 @@ func (in *inside) one(ctx context.Context, kind hooks.Kind, i int, hook specs.Ho
 			return fmt.Errorf("error running %s: %w", name, err)
 		}
 	}
+	scheduler.Concurrent()
 	go func() {
 		feed.Write(payload) // a hook need not read
 		feed.Close()

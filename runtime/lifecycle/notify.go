@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/sys/scheduler"
 	"github.com/tare-oci/tare/internal/sys/unixsock"
 	"github.com/tare-oci/tare/runtime/state"
 )
@@ -120,6 +121,7 @@ func (n *notifyProxy) awaitReady(ctx context.Context, r *Runtime, p state.Proces
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	scheduler.Concurrent()
 	go func() {
 		if fd, err := open(p); err == nil {
 			defer fd.Close()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tare-oci/tare/internal/sys/descriptor"
 	"github.com/tare-oci/tare/internal/sys/reaper"
+	"github.com/tare-oci/tare/internal/sys/signalpipe"
 	"github.com/tare-oci/tare/internal/sys/unixsock"
 	"github.com/tare-oci/tare/runtime/criu"
 	"github.com/tare-oci/tare/runtime/hooks"
@@ -88,8 +89,7 @@ func (x *restoration) stay(ctx context.Context) (int, error) {
 	if err != nil && !errors.Is(err, state.ErrNotExist) { // somebody has deleted it by force
 		return status, err
 	}
-	x.relay.stop()
-	x.std.Wait()
+	finishOutput(x.relay, x.std)
 	return status, nil
 }
 
@@ -491,9 +491,9 @@ func (x *restoration) admit() (err error) {
 	}
 	x.master = nil
 	if x.attach {
-		x.relay = catchSignals()
+		x.relay, err = signalpipe.Catch()
 	}
-	return nil
+	return err
 }
 
 // finish hands the restored container over once it runs.

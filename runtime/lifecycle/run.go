@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	ossignal "os/signal"
 	"syscall"
-	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/internal/sys/reaper"
+	"github.com/tare-oci/tare/internal/sys/scheduler"
+	"github.com/tare-oci/tare/internal/sys/signalpipe"
 	"github.com/tare-oci/tare/runtime/console"
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/launch"
@@ -54,8 +54,7 @@ func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
 			return status, err
 		}
 	}
-	k.relay.stop()
-	k.std.Wait()
+	finishOutput(k.relay, k.std)
 	return status, nil
 }
 
@@ -87,50 +86,6 @@ func (k *creation) run(ctx context.Context) error {
 		return k.undo(ctx, err)
 	}
 	return nil
-}
-
-// signals are those that this process hands through.
-type signals struct {
-	c    chan os.Signal
-	more *time.Timer
-}
-
-// stop lets signals end this process again.
-func (s *signals) stop() {
-	s.more.Stop()
-	ossignal.Reset()
-}
-
-// catchSignals is called when the child has been cloned and is busy: the first signal that is caught costs the Go runtime half a
-// millisecond, and each one 10 µs. So it is those first that usually end a program, and the others when the container has
-// shown that it lives longer than that. A runtime that is killed before leaves what delete removes; its child ends by itself.
-func catchSignals() *signals {
-	s := &signals{c: make(chan os.Signal, 64)}
-	ossignal.Notify(s.c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2)
-	s.more = time.AfterFunc(10*time.Millisecond, func() {
-		ossignal.Notify(s.c)
-		ossignal.Reset(syscall.SIGTTIN, syscall.SIGTTOU) // a read of the terminal that these interrupt would begin again for ever
-	})
-	return s
-}
-
-// forward hands signals to the process until done is closed. SIGCHLD is about us, SIGURG is Go's own, SIGWINCH goes the way of
-// the terminal, and SIGPIPE would tell the container about our output.
-func (s *signals) forward(child *launch.Child, done <-chan struct{}) {
-	for {
-		select {
-		case sig := <-s.c:
-			switch sig {
-			case syscall.SIGCHLD, syscall.SIGURG, syscall.SIGWINCH, syscall.SIGPIPE:
-			default:
-				if n, ok := sig.(syscall.Signal); ok {
-					child.Signal(n)
-				}
-			}
-		case <-done:
-			return
-		}
-	}
 }
 
 // streams prepares the standard streams of a process p in a container. On a terminal of its own it has no others.
@@ -173,22 +128,44 @@ func hostUID(s *specs.Spec, uid uint32) int {
 
 // accompany stays with a process in the foreground until it ends and returns its exit status. What it wrote last may still be on
 // its way through std.
-func accompany(child *launch.Child, relay *signals, std *console.Streams) int {
+func accompany(child *launch.Child, relay *signalpipe.Pipe, std *console.Streams) int {
 	std.Start()
-	done := make(chan struct{})
-	go relay.forward(child, done)
 	ctx, cancel := context.WithCancel(context.Background())
 	copied := make(chan error, 1)
 	if child.Master != nil {
+		scheduler.Concurrent()
 		go func() { copied <- console.Foreground(ctx, child.Master, os.Stdin, os.Stdout) }()
 	}
-	ws := child.WaitReaping()
-	close(done)
+	ws := relaySignals(child, relay)
 	cancel()
 	if child.Master != nil {
 		<-copied // what the process wrote last is out
 	}
 	return exitCode(ws)
+}
+
+// relaySignals hands signals to the process and reaps whatever ends until the process has ended.
+func relaySignals(child *launch.Child, relay *signalpipe.Pipe) syscall.WaitStatus {
+	for {
+		if ws, ended := child.Reap(); ended {
+			return ws
+		}
+		sig, err := relay.Next()
+		if err != nil {
+			return child.WaitReaping()
+		}
+		if sig != syscall.SIGCHLD { // that is about children of this process
+			child.Signal(sig)
+		}
+	}
+}
+
+// finishOutput waits until the output of a process that has ended is copied; signals end this process again meanwhile.
+func finishOutput(relay *signalpipe.Pipe, std *console.Streams) {
+	if std.Copying() {
+		relay.Close()
+		std.Wait()
+	}
 }
 
 // errPaused is why a process cannot be added now.

@@ -9,16 +9,19 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/tare-oci/tare/internal/sys/scheduler"
 )
 
 // Default has children that the calling goroutine starts before restore is called begin with every signal at its default action
-// and none blocked, whatever this process's own caller ignores or blocks. The goroutine is bound to its thread meanwhile.
+// and none blocked, and with the timer slack of this process's caller, whatever this process's own caller ignores or blocks. The goroutine is bound to its thread meanwhile.
 func Default() (restore func(), err error) {
 	ignored, err := ignored()
 	if err != nil {
 		return nil, err
 	}
 	runtime.LockOSThread()
+	scheduler.RestoreSlack()
 	mask, err := setMask(sigset{})
 	if err != nil {
 		runtime.UnlockOSThread()

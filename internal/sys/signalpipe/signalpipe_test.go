@@ -1,0 +1,57 @@
+package signalpipe
+
+import (
+	"os"
+	"os/exec"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func TestCatch(t *testing.T) {
+	signal.Ignore(syscall.SIGHUP)
+	defer signal.Reset(syscall.SIGHUP)
+	p, err := Catch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sig := syscall.Signal(1); sig <= 64; sig++ {
+		if skipped>>sig&1 != 0 {
+			continue
+		}
+		if err := syscall.Kill(os.Getpid(), sig); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := p.Next(); got != sig || err != nil {
+			t.Errorf("signal %d: got %d, %v", sig, got, err)
+		}
+	}
+	if err := exec.Command("/bin/true").Run(); err != nil {
+		t.Error(err)
+	}
+	if got, err := p.Next(); got != syscall.SIGCHLD || err != nil {
+		t.Errorf("end of a child: got %d, %v", got, err)
+	}
+	if !faults() {
+		t.Error("a fault of the program does not panic meanwhile")
+	}
+	p.Close()
+	if !faults() {
+		t.Error("a fault of the program does not panic afterwards")
+	}
+	syscall.Kill(os.Getpid(), syscall.SIGHUP)
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil || !strings.Contains(string(status), "SigIgn:\t0000000000001001") {
+		t.Errorf("ignored signals are not restored: %v\n%s", err, status)
+	}
+}
+
+// faults tells whether a nil pointer becomes a panic.
+func faults() (ok bool) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() { ok = recover() != nil }()
+	var p *Pipe
+	return len(p.pending) > 0
+}
