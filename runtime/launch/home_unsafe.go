@@ -37,12 +37,24 @@ func home(m *machine, in *instr, root uintptr) uintptr {
 	if e != 0 {
 		return 0
 	}
-	if stat(m, fd) == 0 && m.statx.Mode&unix.S_IFMT == unix.S_IFREG && !search(fd, in) {
+	// Files of the kernel look regular too, and reading some of them changes the host (/proc/kmsg).
+	if stat(m, fd) == 0 && m.statx.Mode&unix.S_IFMT == unix.S_IFREG && !ofKernel(m, fd) && !search(fd, in) {
 		slash(out)
 	}
 	closeFD(fd)
 	return 0
 }
+
+// ofKernel tells whether a file is one of procfs or sysfs; what cannot be looked at counts as such.
+//
+//go:nosplit
+//go:norace
+func ofKernel(m *machine, fd uintptr) bool {
+	return fstatfs(m, fd) != 0 || uintptr(m.statfs.Type) == procMagic || uintptr(m.statfs.Type) == sysMagic
+}
+
+// sysMagic is SYSFS_MAGIC.
+const sysMagic = 0x62656572
 
 //go:nosplit
 //go:norace

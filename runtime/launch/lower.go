@@ -86,13 +86,24 @@ func recursive(flags uint64) uintptr {
 
 // root makes the root a mount of its own: pivot_root(2) wants one, and everything later is resolved from its descriptor.
 func (p *program) root(o plan.Root) {
-	p.sysTo(slotRoot, unix.SYS_OPEN_TREE, cwd, p.str(o.Path), val(unix.OPEN_TREE_CLONE|unix.O_CLOEXEC|unix.AT_RECURSIVE))
+	// A link in its place would make a directory of the host the root.
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC}
+	if o.Bundle == "" {
+		p.sysTo(slotT1, unix.SYS_OPENAT2, cwd, p.str(o.Path), arg{v: put(p.mem, how)}, val(unix.SizeofOpenHow))
+	} else {
+		how.Resolve = unix.RESOLVE_NO_SYMLINKS
+		p.sysTo(slotT0, unix.SYS_OPENAT, cwd, p.str(o.Bundle), val(unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC), val(0))
+		below := strings.TrimPrefix(strings.TrimPrefix(o.Path, o.Bundle), "/")
+		p.sysTo(slotT1, unix.SYS_OPENAT2, fd(slotT0), p.str(below), arg{v: put(p.mem, how)}, val(unix.SizeofOpenHow))
+		p.close(slotT0)
+	}
+	p.sysTo(slotRoot, unix.SYS_OPEN_TREE, fd(slotT1), p.str(""), val(unix.AT_EMPTY_PATH|unix.OPEN_TREE_CLONE|unix.O_CLOEXEC|unix.AT_RECURSIVE))
 	// The clone of a shared mount is its peer: what is mounted inside would appear in the host's tree too.
 	p.setattr(slotRoot, unix.AT_RECURSIVE, unix.MountAttr{Propagation: unix.MS_SLAVE})
 	if !o.Detached {
-		p.sys(unix.SYS_MOVE_MOUNT, fd(slotRoot), p.str(""), cwd, p.str(o.Path),
-			val(unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS))
+		p.move(slotRoot, slotT1)
 	}
+	p.close(slotT1)
 	p.do(doMark, noSlot, slotRoot, markRoot)
 }
 
@@ -232,6 +243,7 @@ func (p *program) bind(o plan.Bind) {
 	}
 	p.flags(mount, o.Attr)
 	p.attributes(mount, o.Attr)
+	p.detail(p.do(doSameKind, noSlot, uintptr(mount), slotT2), "one is a directory and the other a file")
 	p.move(mount, slotT2)
 	p.close(slotT2)
 	if keep {

@@ -2,6 +2,9 @@ package launch
 
 import (
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +44,9 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		p.do(doClone, noSlot, uintptr(o.Flags|unix.CLONE_PARENT))
 	case plan.CloseAll:
 		p.closeBut(3+o.Keep, p.slots[slotSync])
+		if o.Forget {
+			return p.forgetRuntime()
+		}
 	case plan.BecomeRoot:
 		p.becomeRoot(o)
 	case plan.NewTimeNamespace:
@@ -361,6 +367,39 @@ func (p *program) closeInherited(slots ...int) {
 		slots = append(slots, slotNamespaces+i)
 	}
 	p.closeOthers(p.first, slots)
+}
+
+// forgetRuntime clears what the process has of the runtime's memory, of which it needs no more than the arena, and the arguments and
+// the environment with which the runtime was started: /proc/PID/environ shows those until execve.
+func (p *program) forgetRuntime() error {
+	from, to, err := startMemory()
+	if err != nil {
+		return err
+	}
+	p.do(doZero, noSlot, from, to-from)
+	for _, r := range forgettable(p.mem) {
+		p.ignore(p.do(doForget, noSlot, r[0], r[1]), unix.EINVAL, unix.ENOMEM, unix.EBUSY)
+	}
+	return nil
+}
+
+// startMemory is where this process's arguments and environment are: fields 48 and 51 of /proc/self/stat (proc(5)).
+func startMemory() (from, to uintptr, err error) {
+	data, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return 0, 0, fmt.Errorf("find the runtime's arguments: %w", err)
+	}
+	_, rest, _ := strings.Cut(string(data), ") ") // the name is the runtime's own
+	fields := strings.Fields(rest)                // from field 3 on
+	if len(fields) < 49 {
+		return 0, 0, fmt.Errorf("find the runtime's arguments: %w", unix.EBADMSG)
+	}
+	first, err1 := strconv.ParseUint(fields[48-3], 10, 64)
+	last, err2 := strconv.ParseUint(fields[51-3], 10, 64)
+	if err1 != nil || err2 != nil || first == 0 || last < first {
+		return 0, 0, fmt.Errorf("find the runtime's arguments: %w", unix.EBADMSG)
+	}
+	return uintptr(first), uintptr(last), nil
 }
 
 // waitStart forgets what the child has of its parent's memory and waits for start. A caller that goes away without a word

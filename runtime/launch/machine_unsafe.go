@@ -40,6 +40,8 @@ const (
 	doFilter    // a0 flags, a1 sock_fprog, a2 the shared word, which gets 1 + the listener
 	doForget    // the memory from a0 to a1, but for the machine's own stack
 	doClear     // the bits a1 of the 32-bit number at a0
+	doSameKind  // a0 and a1 slots: ENOTDIR when one is a directory and the other not
+	doZero      // a0 address, a1 number of bytes that become 0
 	doIfByte    // a0 address, a1 value: jump to target when the byte there is it
 	doCloseBut  // a0 first descriptor, a1 vector of slots, a2 their number: all others are closed
 	doDone      // exit without a word
@@ -265,6 +267,12 @@ func special(m *machine, in *instr) (result, errno uintptr, jump bool) {
 		errno = forget(in)
 	case doClear:
 		*(*uint32)(word(in, 0)) &^= uint32(in.a[1])
+	case doSameKind:
+		errno = sameKind(m, slot, m.slots[in.a[1]&(maxSlots-1)])
+	case doZero:
+		for i := uintptr(0); i < in.a[1]; i++ {
+			*(*byte)(unsafe.Add(word(in, 0), i)) = 0
+		}
 	case doIfByte:
 		jump = uintptr(*(*byte)(word(in, 0))) == in.a[1]
 	case doCloseBut:

@@ -438,6 +438,24 @@ func identify(m *machine, in *instr, fd uintptr) (errno uintptr, jump bool) {
 // stackKept is how much of the memory around the machine's stack pointer stays, in both directions.
 const stackKept = 64 << 10
 
+// sameKind compares whether two files are directories: mounts put one only on the other of its kind, and the kernel says EINVAL.
+//
+//go:nosplit
+//go:norace
+func sameKind(m *machine, a, b uintptr) uintptr {
+	if errno := stat(m, a); errno != 0 {
+		return errno
+	}
+	dir := m.statx.Mode&unix.S_IFMT == unix.S_IFDIR
+	if errno := stat(m, b); errno != 0 {
+		return errno
+	}
+	if dir != (m.statx.Mode&unix.S_IFMT == unix.S_IFDIR) {
+		return uintptr(unix.ENOTDIR)
+	}
+	return 0
+}
+
 // forget gives memory back, but not the stack on which it runs.
 //
 //go:nosplit

@@ -236,8 +236,10 @@ func (k *creation) describe() error {
 	c.Bundle, c.Rootfs, c.Annotations, c.Hooks = k.bundle, k.rootfs(), k.spec.Annotations, k.spec.Hooks
 	c.NoPivot, c.NoNewKeyring, c.NoProcess = k.o.NoPivot, k.o.NoNewKeyring, k.spec.Process == nil
 	c.Rootless, c.Facts = k.host.Rootless, k.decided
-	if st, err := os.Stat(k.rootfs()); err != nil {
+	if st, err := os.Lstat(k.rootfs()); err != nil {
 		return fmt.Errorf("root.path: %w", err)
+	} else if st.Mode().Type() == os.ModeSymlink { // runc's words; what is opened is checked again
+		return fmt.Errorf("root.path: invalid rootfs: not an absolute path, or a symlink: %s", k.rootfs())
 	} else if !st.IsDir() {
 		return fmt.Errorf("root.path: %s is not a directory", k.rootfs())
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -328,8 +329,10 @@ func inheritConfinement(p, own *specs.Process) {
 		p.ApparmorProfile = own.ApparmorProfile
 	}
 	p.NoNewPrivileges = p.NoNewPrivileges || own.NoNewPrivileges
-	if len(p.Rlimits) == 0 {
-		p.Rlimits = own.Rlimits
+	for _, r := range own.Rlimits {
+		if !slices.ContainsFunc(p.Rlimits, func(given specs.POSIXRlimit) bool { return given.Type == r.Type }) {
+			p.Rlimits = append(p.Rlimits, r)
+		}
 	}
 	if p.OOMScoreAdj == nil {
 		p.OOMScoreAdj = own.OOMScoreAdj

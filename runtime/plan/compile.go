@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"path"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -281,12 +282,15 @@ func (c *compiler) rootfs() error {
 	if err != nil {
 		return err
 	}
-	root := c.spec.Root.Path
+	root, bundle := c.spec.Root.Path, ""
 	if !path.IsAbs(root) {
-		root = path.Join(c.host.Bundle, root)
+		root, bundle = path.Join(c.host.Bundle, root), c.host.Bundle
+		if !strings.HasPrefix(root, strings.TrimSuffix(bundle, "/")+"/") {
+			bundle = "" // "..": it leaves the bundle by its own words
+		}
 	}
 	if c.detached() {
-		c.add(Root{Path: path.Clean(root), Detached: true})
+		c.add(Root{Path: path.Clean(root), Bundle: bundle, Detached: true})
 		return nil
 	}
 	if flags&msShared != 0 {
@@ -299,7 +303,7 @@ func (c *compiler) rootfs() error {
 	} else {
 		c.add(Propagate{Path: "/", Flags: msSlave | msRec})
 	}
-	c.add(Root{Path: path.Clean(root)})
+	c.add(Root{Path: path.Clean(root), Bundle: bundle})
 	return nil
 }
 

@@ -54,10 +54,27 @@ func (c *compiler) filter(p *specs.Process, outer bool) (*loading, error) {
 		load.admin, load.early = true, []Op{op}
 	case !outer && c.opts.WaitStart && f.Refused(c.afterCreate()...) == "":
 		load.admin, load.early = true, []Op{op}
+	case outer && !c.userns && c.mayTrace():
+		// The process would be seen with CAP_SYS_ADMIN and without the filter by another one that can seize it.
+		return nil, fmt.Errorf("linux.seccomp: the profile refuses or notifies %s, which an exec needs once the filter is loaded, and processes of "+
+			"the container have CAP_SYS_PTRACE: it is possible with noNewPrivileges only", c.refusedCall(f))
 	default:
 		load.admin, load.late = true, []Op{op}
 	}
 	return load, nil
+}
+
+// mayTrace reports whether processes of the container may seize others.
+func (c *compiler) mayTrace() bool {
+	p := c.spec.Process
+	return p != nil && p.Capabilities != nil && slices.Contains(p.Capabilities.Bounding, "CAP_SYS_PTRACE")
+}
+
+func (c *compiler) refusedCall(f *seccomp.Filter) string {
+	if name := f.Refused(afterBirth...); name != "" {
+		return name
+	}
+	return "system calls" // of a profile with a listener
 }
 
 // Calls that the child makes after an early filter: those of an exec's intermediate process and its child, and those of a container

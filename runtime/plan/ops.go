@@ -86,10 +86,18 @@ func (o CloneChild) What() string { return "clone the child with " + FlagNames(o
 
 // CloseAll closes all descriptors but the standard streams, Keep more after them, and the way to the runtime: the child appears among
 // the processes of the container, and one that may trace it could take them (CVE-2016-9962).
-type CloseAll struct{ Keep int }
+type CloseAll struct {
+	Keep   int
+	Forget bool // the runtime's memory too, with the environment of its caller: a process of the container may read it
+}
 
 // What implements Op.
-func (o CloseAll) What() string { return "close the runtime's descriptors" }
+func (o CloseAll) What() string {
+	if o.Forget {
+		return "close the runtime's descriptors and forget its memory"
+	}
+	return "close the runtime's descriptors"
+}
 
 // BecomeRoot takes uid and gid 0 of a user namespace that was just entered.
 type BecomeRoot struct{ KeepGroups bool }
@@ -159,7 +167,8 @@ func (o Propagate) What() string { return "make " + o.Path + " " + propagationNa
 // Root makes the root file system a mount of its own and keeps it as the descriptor from which all else is resolved.
 type Root struct {
 	Path     string
-	Detached bool // it stays a tree of its own: the mount namespace is the host's
+	Bundle   string // Path lies below it, and no link of the bundle leads elsewhere; empty: Path is absolute in the configuration
+	Detached bool   // it stays a tree of its own: the mount namespace is the host's
 }
 
 // What implements Op.

@@ -84,7 +84,7 @@ func (c *compiler) become(p *specs.Process, outer bool) error {
 	}
 	c.add(find)
 	if outer {
-		c.add(CloseAll{c.opts.PassedFDs})
+		c.add(CloseAll{Keep: c.opts.PassedFDs, Forget: !c.userns && c.mayTrace()})
 		c.add(load.early...)
 		c.plan.Outer = append(c.plan.Child, CloneChild{})
 		c.plan.Child = nil

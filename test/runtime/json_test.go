@@ -59,7 +59,13 @@ var jsonCases = []Case{
 			h.Fatalf("%v", err)
 		}
 		b.Spec.Root.Path = "link"
-	}},
+	}, Err: "symlink"},
+	{Row: "RO2 below a symbolic link of the bundle", Setup: func(h *H, b *Bundle) {
+		if err := os.Symlink("/", filepath.Join(b.Dir, "way")); err != nil {
+			h.Fatalf("%v", err)
+		}
+		b.Spec.Root.Path = "way" + b.Rootfs
+	}, Err: "symbolic links"},
 	{Row: "RO3 read-only root", Edit: []string{`root.readonly=true`}, Sh: "touch /x; touch /dev/shm/y && echo sub-mount", Out: "sub-mount",
 		Warn: "Read-only file system"},
 	{Row: "RO4 only the container's mounts", Sh: `awk '{print $5}' /proc/self/mountinfo | grep -v -E '^/(dev|proc|sys)?(/|$)'; true`, Out: "~^$"},

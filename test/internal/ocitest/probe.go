@@ -92,6 +92,10 @@ func probeWatch(file string) {
 				continue
 			}
 			status, _ := os.ReadFile("/proc/" + e.Name() + "/status")
+			if environ, _ := os.ReadFile("/proc/" + e.Name() + "/environ"); strings.Contains(string(environ), "HOSTSECRET") && !written["secret"] {
+				written["secret"] = true
+				fmt.Fprintln(f, "the-caller's-environment")
+			}
 			_, rest, ok := strings.Cut(string(status), "CapPrm:\t")
 			if set, _, _ := strings.Cut(rest, "\n"); ok && !written[set] {
 				written[set] = true
