@@ -2,6 +2,7 @@ package launch
 
 import (
 	"os"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -76,7 +77,7 @@ func copyDir(from, to int, name string) error {
 }
 
 func copyFile(from, to int, name string) error {
-	in, err := unix.Openat(from, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	in, err := openRegular(from, name)
 	if err != nil {
 		return err
 	}
@@ -92,6 +93,24 @@ func copyFile(from, to int, name string) error {
 		err = e
 	}
 	return err
+}
+
+// openRegular opens a regular file and nothing else: another container may exchange it for a device node, which must not be opened
+// with the host's rights, whatever opening it does.
+func openRegular(dir int, name string) (int, error) {
+	path, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(path)
+	var st unix.Stat_t
+	if err := unix.Fstat(path, &st); err != nil {
+		return -1, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return -1, unix.ESTALE
+	}
+	return unix.Open("/proc/self/fd/"+strconv.Itoa(path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 }
 
 func copyLink(from, to int, name string, st *unix.Stat_t) error {

@@ -115,6 +115,8 @@ func (p *program) bindDevice(o plan.Device, base int, name string, typ uint32) {
 		p.sysTo(slotT1, unix.SYS_OPEN_TREE, cwd, p.str(o.Path), val(unix.OPEN_TREE_CLONE|unix.O_CLOEXEC))
 		i := p.do(doCheck, noSlot, slotT1, uintptr(typ), uintptr(o.Major), uintptr(o.Minor))
 		p.detail(i, "the host's node is another device")
+		// It can be used as before, but a root to which the host's is mapped changes neither its mode nor its owner.
+		p.setattr(slotT1, 0, unix.MountAttr{Attr_set: unix.MOUNT_ATTR_RDONLY})
 	}
 	p.resolve(slotT2, base, name, resolveFile, 0, unix.RESOLVE_NO_SYMLINKS)
 	mounted := p.unlessMounted(o, slotT2)

@@ -12,11 +12,11 @@ import (
 // loading says when the seccomp filter is loaded. After it the child makes no system call that a profile could refuse and runc
 // would not make too.
 //
-//   - With no_new_privs it is the last step before execve(2).
-//   - Without, loading takes CAP_SYS_ADMIN. Where the profile lets all remaining steps of the child happen, it is loaded and the
-//     capability is given up before another process can see the child: before the wait for start, or before it is born in the
-//     container's pid namespace.
-//   - Where it does not, the capability is kept until the filter is loaded, right before execve.
+//   - Where the profile lets all remaining steps of the child happen, before another process can see the child: before the wait for
+//     start, or before it is born in the container's pid namespace.
+//   - Where it does not, right before execve(2).
+//
+// Without no_new_privs loading takes CAP_SYS_ADMIN, which is kept until then and given up right after.
 type loading struct {
 	early, late []Op
 	admin       bool // CAP_SYS_ADMIN is kept until the filter is loaded
@@ -45,21 +45,20 @@ func (c *compiler) filter(p *specs.Process, outer bool) (*loading, error) {
 		return nil, fmt.Errorf("linux.seccomp: the default action refuses execve and no rule allows it: no program could be started")
 	}
 	op := Seccomp{Program: f.AppendBytes(nil), Flags: f.Flags, Notify: f.Notify}
+	load.admin = !p.NoNewPrivileges
 	switch {
 	case f.Notify && !outer: // create hands the listener to the agent, and fails if it cannot
-		load.admin, load.early = !p.NoNewPrivileges, []Op{op}
-	case p.NoNewPrivileges:
-		load.late = []Op{op}
+		load.early = []Op{op}
 	case outer && !f.Notify && f.Refused(afterBirth...) == "":
-		load.admin, load.early = true, []Op{op}
-	case !outer && c.opts.WaitStart && f.Refused(c.afterCreate()...) == "":
-		load.admin, load.early = true, []Op{op}
+		load.early = []Op{op}
 	case outer && !c.userns && c.mayTrace():
-		// The process would be seen with CAP_SYS_ADMIN and without the filter by another one that can seize it.
+		// The process would be seen without the filter, perhaps with CAP_SYS_ADMIN, by another one that can seize it.
 		return nil, fmt.Errorf("linux.seccomp: the profile refuses or notifies %s, which an exec needs once the filter is loaded, and processes of "+
-			"the container have CAP_SYS_PTRACE: it is possible with noNewPrivileges only", c.refusedCall(f))
+			"the container have CAP_SYS_PTRACE and could take over an exec that loads it later", c.refusedCall(f))
+	case !outer && c.opts.WaitStart && f.Refused(c.afterCreate()...) == "":
+		load.early = []Op{op}
 	default:
-		load.admin, load.late = true, []Op{op}
+		load.late = []Op{op}
 	}
 	return load, nil
 }

@@ -280,14 +280,18 @@ func TestMountLabel(t *testing.T) {
 	}
 }
 
-// TestListenerBeforeStart: create must fail without the agent of a filter with SCMP_ACT_NOTIFY, so such a filter is loaded before
-// create reports that the container exists, and other filters of a process with no_new_privs after it.
-func TestListenerBeforeStart(t *testing.T) {
-	for _, action := range []specs.LinuxSeccompAction{specs.ActNotify, specs.ActErrno} {
+// TestFilterBeforeStart: create must fail without the agent of a filter with SCMP_ACT_NOTIFY, so such a filter is loaded before
+// create reports that the container exists; so are other filters, unless they refuse what the waiting process still does.
+func TestFilterBeforeStart(t *testing.T) {
+	for _, test := range []struct {
+		call   string
+		action specs.LinuxSeccompAction
+		before bool
+	}{{"mkdir", specs.ActNotify, true}, {"accept4", specs.ActNotify, true}, {"mkdir", specs.ActErrno, true}, {"accept4", specs.ActErrno, false}} {
 		p, err := Compile(with(func(s *specs.Spec) {
 			s.Process.NoNewPrivileges = true
 			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/agent",
-				Syscalls: []specs.LinuxSyscall{{Names: []string{"mkdir"}, Action: action}}}
+				Syscalls: []specs.LinuxSyscall{{Names: []string{test.call}, Action: test.action}}}
 		}), v2(), Options{WaitStart: true})
 		if err != nil {
 			t.Fatal(err)
@@ -301,8 +305,8 @@ func TestListenerBeforeStart(t *testing.T) {
 				wait = i
 			}
 		}
-		if filter < 0 || wait < 0 || (filter < wait) != (action == specs.ActNotify) {
-			t.Errorf("%s: filter is step %d, the wait for start %d", action, filter, wait)
+		if filter < 0 || wait < 0 || (filter < wait) != test.before {
+			t.Errorf("%s of %s: filter is step %d, the wait for start %d", test.action, test.call, filter, wait)
 		}
 	}
 }
