@@ -2,7 +2,6 @@
 // fault costs half a microsecond, and several where a hypervisor has no nested paging.
 package prefault
 
-
 // Stack grows the calling goroutine's stack to 64 KiB. Each later growth would copy the frames, and read the tables that describe them.
 func Stack()
 
