@@ -480,5 +480,8 @@ func dontNeed(lo, hi uintptr) uintptr {
 		return 0
 	}
 	_, _, e := syscall.RawSyscall6(unix.SYS_MADVISE, lo, hi-lo, unix.MADV_DONTNEED, 0, 0, 0)
+	if e == unix.ENOMEM { // the parent has kept some of it from the child: see cloneRun
+		e = 0
+	}
 	return uintptr(e)
 }
