@@ -23,6 +23,9 @@ func psCommand(s *flags.Set) action {
 			return 0, err
 		}
 		if format == "json" {
+			if len(pids) == 0 {
+				pids = nil // null, as runc prints it
+			}
 			return 0, printJSON(e.stdout, pids, "")
 		}
 		options := e.args[1:]

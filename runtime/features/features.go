@@ -12,6 +12,7 @@ import (
 	"github.com/tare-oci/tare/runtime/plan"
 	"github.com/tare-oci/tare/runtime/seccomp"
 	"github.com/tare-oci/tare/runtime/spec"
+	"github.com/tare-oci/tare/runtime/systemd"
 )
 
 // Keys of the document's annotations.
@@ -31,6 +32,8 @@ func Document(version, commit string) *features.Features {
 		Hooks:         hooks.Kinds(),
 		MountOptions:  mountOptions(),
 		Annotations:   map[string]string{versionKey: version, commitKey: commit, checkpointKey: "true"},
+		// Annotations of config.json that change what is done on the host; one that ends in a dot stands for all that begin so.
+		PotentiallyUnsafeConfigAnnotations: []string{systemd.AnnotationPrefix},
 		Linux: &features.Linux{
 			Namespaces:   namespaces(),
 			Capabilities: spec.CapabilityNames(),

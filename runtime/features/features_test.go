@@ -103,3 +103,10 @@ func TestMountOptions(t *testing.T) {
 		}
 	}
 }
+
+// TestUnsafeAnnotations: callers that take configurations from strangers drop these annotations.
+func TestUnsafeAnnotations(t *testing.T) {
+	if got := Document("v", "c").PotentiallyUnsafeConfigAnnotations; !slices.Equal(got, []string{"org.systemd.property."}) {
+		t.Errorf("%q", got)
+	}
+}

@@ -31,6 +31,7 @@ type creation struct {
 	o      CreateOptions
 	attach bool // this process stays with the container's terminal
 	starts bool // run, not create
+	keep   bool // a container whose program cannot be executed is left to a later delete
 	c      *state.Container
 	join   []cgroup.JoinFile
 	listen *os.File
@@ -394,6 +395,9 @@ func (k *creation) undo(ctx context.Context, reason error) error {
 	if k.o.PidFile != "" && k.child != nil {
 		k.removePidFile()
 	}
+	if k.keep && isProgramError(reason) {
+		return k.leaveStopped(reason)
+	}
 	if err := k.undoRdt(); err != nil {
 		reason = fmt.Errorf("%w (and cleaning up: %v)", reason, err)
 	}
@@ -402,6 +406,28 @@ func (k *creation) undo(ctx context.Context, reason error) error {
 	}
 	if err := k.r.destroy(context.WithoutCancel(ctx), k.c); err != nil {
 		return fmt.Errorf("%w (and cleaning up: %v)", reason, err)
+	}
+	return reason
+}
+
+// isProgramError tells whether a container was complete and only its program could not be executed.
+func isProgramError(err error) bool {
+	var e *launch.StepError
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Op.(type) {
+	case plan.FindProgram, plan.Exec:
+		return true
+	}
+	return false
+}
+
+// leaveStopped leaves a container whose process has ended as run leaves one that it keeps.
+func (k *creation) leaveStopped(reason error) error {
+	k.c.Creating = false
+	if err := k.c.Save(); err != nil {
+		return fmt.Errorf("%w (and keeping the container: %v)", reason, err)
 	}
 	return reason
 }

@@ -3,6 +3,7 @@ package lifecycle
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -35,14 +36,11 @@ type prepared struct {
 
 // prepare reads the bundle and compiles its plan. It changes nothing.
 func (r *Runtime) prepare(o *CreateOptions, waitStart, attach bool) (*prepared, error) {
-	bundle, err := filepath.Abs(o.Bundle)
+	bundle, config, err := readBundle(o.Bundle)
 	if err != nil {
-		return nil, fmt.Errorf("find bundle: %w", err)
+		return nil, err
 	}
-	p := &prepared{bundle: bundle}
-	if p.config, err = spec.Read(bundle); err != nil {
-		return nil, fmt.Errorf("read bundle: %w", err)
-	}
+	p := &prepared{bundle: bundle, config: config}
 	var warnings []string
 	if p.spec, warnings, err = spec.Parse(p.config); err != nil {
 		return nil, fmt.Errorf("%s: %w", spec.ConfigName, err)
@@ -71,6 +69,25 @@ func (r *Runtime) prepare(o *CreateOptions, waitStart, attach bool) (*prepared, 
 		r.Warn(w)
 	}
 	return p, nil
+}
+
+// readBundle returns the absolute path of a bundle without symbolic links, as runc tells it to hooks and in the state, and the text of its
+// configuration.
+func readBundle(dir string) (bundle string, config []byte, err error) {
+	if bundle, err = filepath.Abs(dir); err == nil {
+		bundle, err = filepath.EvalSymlinks(bundle)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("find bundle: %w", err)
+	}
+	config, err = spec.Read(bundle)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil, fmt.Errorf("JSON specification file %s not found: %w", spec.ConfigName, err)
+	}
+	if err != nil {
+		return "", nil, fmt.Errorf("read bundle: %w", err)
+	}
+	return bundle, config, nil
 }
 
 // ownSize gives a terminal without a size that of this process's own, from its first moment: the program may ask at once.

@@ -27,7 +27,7 @@ func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
 			return 1, err
 		}
 	}
-	k := &creation{r: r, o: o.CreateOptions, attach: !o.Detach, starts: true}
+	k := &creation{r: r, o: o.CreateOptions, attach: !o.Detach, starts: true, keep: o.Keep}
 	defer k.close()
 	if err := k.run(ctx); err != nil {
 		return 1, err

@@ -164,7 +164,7 @@ func propagationFlags(name string) (uint64, error) {
 	}
 	o := findOption(name)
 	if o == nil || o.propagation == 0 {
-		return 0, fmt.Errorf("linux.rootfsPropagation: unknown propagation %q", name)
+		return 0, fmt.Errorf("linux.rootfsPropagation: rootfsPropagation=%s is not supported", name)
 	}
 	return o.propagation, nil
 }

@@ -210,7 +210,7 @@ func TestRefusals(t *testing.T) {
 			"mounts: /a: tmpcopyup works on tmpfs only, not on proc"},
 		{mount(specs.Mount{Destination: "/a", Source: "/b", Options: []string{"bind", "idmap"}}), host,
 			"mounts: /a: idmap needs uidMappings and gidMappings, or a user namespace"},
-		{func(s *specs.Spec) { s.Linux.RootfsPropagation = "ro" }, host, `linux.rootfsPropagation: unknown propagation "ro"`},
+		{func(s *specs.Spec) { s.Linux.RootfsPropagation = "ro" }, host, `linux.rootfsPropagation: rootfsPropagation=ro is not supported`},
 		{func(s *specs.Spec) { s.Root = nil }, host, "root: missing"},
 		{func(s *specs.Spec) { s.Process.Args = nil }, host, "process.args: empty, there is nothing to run"},
 		{func(s *specs.Spec) { s.Process.Cwd = "tmp" }, host, `process.cwd: "tmp" is not absolute`},

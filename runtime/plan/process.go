@@ -115,7 +115,7 @@ func (c *compiler) limits(p *specs.Process) error {
 		given = given || r.Type == "RLIMIT_NOFILE"
 		n, ok := spec.RlimitNumber(r.Type)
 		if !ok {
-			return fmt.Errorf("process.rlimits: unknown resource %q", r.Type)
+			return fmt.Errorf("process.rlimits: wrong rlimit value: %s", r.Type)
 		}
 		c.plan.Beside = append(c.plan.Beside, RaiseLimit{Type: r.Type, Number: n, Hard: r.Hard})
 		c.add(Rlimit{Type: r.Type, Number: n, Soft: r.Soft, Hard: r.Hard})

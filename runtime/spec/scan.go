@@ -108,6 +108,12 @@ func quote(s string) string {
 	return strconv.Quote(s)
 }
 
+// escape writes a value as [quote] does, without the quotes: runc's callers look for sentences that have none.
+func escape(s string) string {
+	q := strings.TrimSuffix(quote(s), "…")
+	return q[1 : len(q)-1]
+}
+
 // peek skips white space and returns the next byte, or 0 at the end.
 func (d *decoder) peek() byte {
 	for d.pos < len(d.s) {

@@ -35,7 +35,7 @@ const maxConfig = 16 << 20
 // must be regular and at most 16 MiB long. The warnings are sentences about values that are ignored. An error names
 // config.json, the path of the property and its value, as in
 //
-//	config.json: process.rlimits[1].type: unknown resource "RLIMIT_FOO"
+//	config.json: process.rlimits[1].type: wrong rlimit value: RLIMIT_FOO
 //
 // An error because the file is not there satisfies errors.Is(err, fs.ErrNotExist).
 func Load(bundle string) (*specs.Spec, []string, error) {

@@ -111,7 +111,8 @@ func (v *validator) hostNames(s *specs.Spec) {
 			v.bad("%s: %s is longer than 64 bytes", n.property, quote(n.value))
 		}
 		if s.Linux == nil || namespace(s.Linux, specs.UTSNamespace) == nil {
-			v.bad("%s: %s would rename the host, add an uts namespace", n.property, quote(n.value))
+			v.bad("%s: unable to set %s without a private UTS namespace: %s would rename the host, add one to linux.namespaces",
+				n.property, n.property, quote(n.value))
 		}
 	}
 }

@@ -27,7 +27,7 @@ func (v *validator) linux(s *specs.Spec) {
 	switch l.RootfsPropagation {
 	case "", "shared", "slave", "private", "unbindable", "rshared", "rslave", "rprivate", "runbindable":
 	default:
-		v.bad("linux.rootfsPropagation: unknown propagation %s", quote(l.RootfsPropagation))
+		v.bad("linux.rootfsPropagation: rootfsPropagation=%s is not supported", escape(l.RootfsPropagation))
 	}
 	v.absoluteAll("linux.maskedPaths", l.MaskedPaths)
 	v.absoluteAll("linux.readonlyPaths", l.ReadonlyPaths)
@@ -196,13 +196,24 @@ func (v *validator) sysctl(l *specs.Linux) {
 		t := SysctlNamespace(file)
 		switch {
 		case file == "kernel/hostname":
-			v.bad("linux.sysctl: %s: use the property hostname", quote(key))
+			v.bad("linux.sysctl: sysctl %s is not allowed as it conflicts with the OCI \"hostname\" field", quote(key))
 		case t == "":
-			v.bad("linux.sysctl: %s does not belong to a namespace, it would change the host", quote(key))
+			v.bad("linux.sysctl: sysctl %s is not in a separate kernel namespace: it would change the host", quote(key))
 		case namespace(l, t) == nil:
-			v.bad("linux.sysctl: %s needs a namespace of type %s, it would change the host", quote(key), t)
+			v.bad("linux.sysctl: sysctl %s %s: it would change the host, add a namespace of type %s", quote(key), sysctlRefusal(t), t)
 		}
 	}
+}
+
+// sysctlRefusal is what runc says of a parameter of a namespace that is the host's.
+func sysctlRefusal(t specs.LinuxNamespaceType) string {
+	switch t {
+	case specs.IPCNamespace:
+		return "is not allowed in the hosts ipc namespace"
+	case specs.NetworkNamespace:
+		return "not allowed in host network namespace"
+	}
+	return "is not in a separate kernel namespace"
 }
 
 // SysctlPath returns the path below /proc/sys of a kernel parameter. Parts are separated by dots or by slashes; the

@@ -65,7 +65,7 @@ func (v *validator) rlimits(at string, limits []specs.POSIXRlimit) {
 		n, ok := RlimitNumber(r.Type)
 		switch {
 		case !ok:
-			v.bad("%s[%d].type: unknown resource %s", at, i, quote(r.Type))
+			v.bad("%s[%d].type: wrong rlimit value: %s", at, i, escape(r.Type))
 		case seen>>n&1 != 0:
 			v.bad("%s[%d].type: duplicate resource %s", at, i, quote(r.Type))
 		case r.Soft > r.Hard:

@@ -11,9 +11,18 @@ import (
 // maxID is the longest name that a directory may have (NAME_MAX).
 const maxID = 255
 
+// emptyID is an [ErrInvalidID] in runc's words.
+type emptyID struct{}
+
+func (emptyID) Error() string        { return "container id cannot be empty" }
+func (emptyID) Is(target error) bool { return target == ErrInvalidID }
+
 // CheckID returns an error unless id is of letters, digits and "_+.-", and a possible name of a directory.
 func CheckID(id string) error {
-	if id == "" || id == "." || id == ".." {
+	if id == "" {
+		return emptyID{}
+	}
+	if id == "." || id == ".." {
 		return fmt.Errorf("%w: %q", ErrInvalidID, id)
 	}
 	if len(id) > maxID {

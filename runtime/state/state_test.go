@@ -15,6 +15,9 @@ import (
 )
 
 func TestCheckID(t *testing.T) {
+	if err := CheckID(""); err == nil || err.Error() != "container id cannot be empty" {
+		t.Errorf("CheckID of an empty id = %v", err)
+	}
 	for _, id := range []string{"a", "A_+.-9", "...", ".a", "-f", strings.Repeat("x", 255)} {
 		if err := CheckID(id); err != nil {
 			t.Errorf("CheckID(%q) = %v", id, err)

@@ -47,8 +47,8 @@ func Base(id string, v2 bool, asked []Property) []Property {
 	return append(base, asked...)
 }
 
-// prefix of annotations whose values are properties of the unit.
-const prefix = "org.systemd.property."
+// AnnotationPrefix begins the names of annotations whose values are properties of the unit.
+const AnnotationPrefix = "org.systemd.property."
 
 // Annotated reads the properties that annotations ask for, in the order of their names: the value is in GVariant's text form, and a time
 // in seconds, "TimeoutStopSec", is given as systemd takes it, "TimeoutStopUSec". What this runtime decides, and what would execute
@@ -56,7 +56,7 @@ const prefix = "org.systemd.property."
 func Annotated(annotations map[string]string) ([]Property, error) {
 	var out []Property
 	for _, key := range slices.Sorted(maps.Keys(annotations)) {
-		name, ok := strings.CutPrefix(key, prefix)
+		name, ok := strings.CutPrefix(key, AnnotationPrefix)
 		if !ok {
 			continue
 		}

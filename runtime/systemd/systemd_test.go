@@ -44,8 +44,8 @@ func TestParsePath(t *testing.T) {
 }
 
 func TestAnnotated(t *testing.T) {
-	got, err := Annotated(map[string]string{"other": "x", prefix + "TimeoutStopSec": "1.5", prefix + "CollectMode": "'inactive'", prefix + "After": "['a.service']",
-		prefix + "RuntimeMaxUSec": "uint64 7", prefix + "XSec": "5"})
+	got, err := Annotated(map[string]string{"other": "x", AnnotationPrefix + "TimeoutStopSec": "1.5", AnnotationPrefix + "CollectMode": "'inactive'", AnnotationPrefix + "After": "['a.service']",
+		AnnotationPrefix + "RuntimeMaxUSec": "uint64 7", AnnotationPrefix + "XSec": "5"})
 	want := []Property{{"After", dbus.Strings("a.service")}, {"CollectMode", dbus.String("inactive")}, {"RuntimeMaxUSec", dbus.Uint64(7)},
 		{"TimeoutStopUSec", dbus.Uint64(1500000)}, {"XSec", dbus.Value{Sig: "i", Num: 5}}}
 	if err != nil || !reflect.DeepEqual(got, want) {
@@ -53,7 +53,7 @@ func TestAnnotated(t *testing.T) {
 	}
 	for key, value := range map[string]string{"Ab": "1", "A-b-c": "1", "ExecStart": "'/bin/sh'", "ExecStopPost": "'x'", "Slice": "'x.slice'", "PIDs": "[uint32 1]",
 		"DeviceAllow": "@a(ss) []", "TimeoutStopSec": "'x'", "CollectMode": "inactive", "BPFProgram": "@a(ss) []", "": "1", "Desc\u00e9": "'x'"} {
-		if got, err := Annotated(map[string]string{prefix + key: value}); err == nil || !strings.Contains(err.Error(), prefix+key) {
+		if got, err := Annotated(map[string]string{AnnotationPrefix + key: value}); err == nil || !strings.Contains(err.Error(), AnnotationPrefix+key) {
 			t.Errorf("%s=%s: %+v, %v", key, value, got, err)
 		}
 	}

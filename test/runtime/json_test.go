@@ -99,8 +99,8 @@ func TestBundle(t *testing.T) {
 		r := h.Do(Cmd{Dir: d, Args: []string{"create", "-b", "lb", b.ID}})
 		h.Want(r, "", 0)
 		s := h.State(b.ID)
-		if real, _ := filepath.EvalSymlinks(s.Bundle); real != b.Dir || !filepath.IsAbs(s.Bundle) {
-			h.Errorf("bundle in state is %q, want an absolute path of %q", s.Bundle, b.Dir)
+		if s.Bundle != b.Dir {
+			h.Errorf("bundle in state is %q, want %q", s.Bundle, b.Dir)
 		}
 	})
 	row(t, "G5 state root is not left by a failed first create", func(h *H) {

@@ -166,6 +166,19 @@ func TestLifecycle(t *testing.T) {
 		h.MustRT("delete", b.ID)
 		h.NoLeak("delete")
 	})
+	row(t, "run keeps a container without a program with --keep", func(h *H) {
+		for _, hook := range []string{"-hooks", `hooks.startContainer=[{"path":"/bin/true"}]`} {
+			b := h.Bundle().Args("/no/such").Edit(hook)
+			if r := h.Run(b, "--keep"); r.Code != 1 || !strings.Contains(r.Stderr, "no such file or directory") {
+				h.Errorf("status %d: %s", r.Code, r.Stderr)
+			}
+			if s := h.State(b.ID); s.Status != "stopped" || s.Pid != 0 {
+				h.Errorf("status %s, pid %d", s.Status, s.Pid)
+			}
+			h.MustRT("delete", b.ID)
+			h.NoLeak("delete")
+		}
+	})
 	row(t, "run detached", func(h *H) {
 		b := h.Bundle().Args("sleep", "60")
 		pid := filepath.Join(h.TempDir(), "pid")
