@@ -262,6 +262,8 @@ func TestParseWarnings(t *testing.T) {
 		{`{"mounts": [{"destination": "rel"}]}`, []string{`mounts[0].destination: "rel" is relative, taken as relative to /`}},
 		{linux(`"devices": [{"path": "/a", "type": "c", "major": 1, "minor": 3}, {"path": "/b", "type": "c", "major": 1, "minor": 3}]`),
 			[]string{`linux.devices[1]: same device as linux.devices[0]`}},
+		{linux(`"namespaces": [{"type": "user", "path": "/proc/1/ns/user"}], "uidMappings": [{"containerID": 0, "hostID": 0, "size": 1}]`),
+			[]string{`linux.uidMappings: ignored, the user namespace "/proc/1/ns/user" has mappings of its own`}},
 		{linux(`"intelRdt": {"l3CacheSchema": "0=f"}`), []string{`linux.intelRdt.l3CacheSchema: "0=f" does not start with L3:`}},
 	} {
 		_, got, err := Parse(merge(t, r.patch))

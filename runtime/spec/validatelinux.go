@@ -82,6 +82,10 @@ func (v *validator) userNamespace(s *specs.Spec) {
 		return
 	}
 	if n.Path != "" {
+		// No error: Podman gives a mapping of one id, which earlier versions of runc wanted.
+		if len(l.UIDMappings)+len(l.GIDMappings) > 0 {
+			v.warn("linux.uidMappings: ignored, the user namespace %s has mappings of its own", quote(n.Path))
+		}
 		return
 	}
 	if len(l.UIDMappings) == 0 {
