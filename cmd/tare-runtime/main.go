@@ -79,6 +79,7 @@ func protect(args []string) error {
 type globals struct {
 	debug, systemdCgroup, help, version bool
 	log, logFormat, root, rootless      string
+	criu                                string // ignored
 }
 
 func (g *globals) define(s *flags.Set) {
@@ -88,6 +89,7 @@ func (g *globals) define(s *flags.Set) {
 	s.String(&g.root, "root", "DIR", "directory of the containers' state, on a tmpfs (default: /run/tare, or $XDG_RUNTIME_DIR/tare)")
 	s.Bool(&g.systemdCgroup, "systemd-cgroup", "have systemd make the cgroups of new containers (cgroupsPath is slice:prefix:name)")
 	s.String(&g.rootless, "rootless", "true|false|auto", "ignore cgroup permission errors (default: auto)")
+	s.String(&g.criu, "criu", "PATH", "") // go-runc passes it when containerd is configured with a path
 	s.Bool(&g.help, "help,h", "show help")
 	s.Bool(&g.version, "version,v", "print the version")
 }
@@ -145,6 +147,9 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	if err := log.open(g); err != nil {
 		log.print("error", err.Error())
 		return 1
+	}
+	if g.criu != "" {
+		log.print("warning", "--criu ignored (criu binary from $PATH is used); do not use")
 	}
 	if err := c.check(args); err != nil {
 		return log.wrongUsage(stdout, c, set, &global, err)

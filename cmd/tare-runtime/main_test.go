@@ -86,6 +86,7 @@ func TestErrors(t *testing.T) {
 		{"restore none", "/config.json: no such file or directory", 1},
 		{"restore --manage-cgroups-mode full none", "--manage-cgroups-mode full is not supported: the limits are those of config.json", 1},
 		{"restore --no-pivot none", "--no-pivot is not supported: criu always pivots", 1},
+		{"--criu /x state none", `level=warning msg="--criu ignored (criu binary from $PATH is used); do not use"`, 1},
 		{"--rootless maybe list", `invalid value \"maybe\" for --rootless`, 1},
 		{"--log-format xml list", "invalid log-format: xml", 1},
 		{"--log /none/x list", "open log: open /none/x: no such file or directory", 1},
