@@ -77,7 +77,7 @@ func TestConfig(t *testing.T) { runCases(t, jsonCases) }
 func TestBundle(t *testing.T) {
 	row(t, "G1 no config.json", func(h *H) {
 		d := h.TempDir()
-		h.FailRT("config.json", "run", "--bundle", d, h.NewID())
+		h.FailRT("JSON specification file config.json not found", "run", "--bundle", d, h.NewID())
 		h.NoLeak("the error")
 	})
 	row(t, "G1 no bundle", func(h *H) {

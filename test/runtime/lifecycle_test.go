@@ -175,6 +175,7 @@ func TestLifecycle(t *testing.T) {
 			if s := h.State(b.ID); s.Status != "stopped" || s.Pid != 0 {
 				h.Errorf("status %s, pid %d", s.Status, s.Pid)
 			}
+			h.Want(h.RT("ps", "-f", "json", b.ID), "null", 0)
 			h.MustRT("delete", b.ID)
 			h.NoLeak("delete")
 		}

@@ -92,7 +92,7 @@ var mountCases = []Case{
 	{Row: "RP1 slave", Edit: []string{`linux.rootfsPropagation="slave"`}, Sh: `awk '$5=="/"' /proc/self/mountinfo`, Out: "~relatime( master:[0-9]+)? - "},
 	{Row: "RP1 private", Edit: []string{`linux.rootfsPropagation="private"`}, Sh: `awk '$5=="/"' /proc/self/mountinfo`, Out: "~relatime - "},
 	{Row: "RP1 unbindable", Edit: []string{`linux.rootfsPropagation="unbindable"`}, Sh: `awk '$5=="/"' /proc/self/mountinfo`, Out: "~unbindable"},
-	{Row: "RP1 unknown", Edit: []string{`linux.rootfsPropagation="foo"`}, Err: "foo"},
+	{Row: "RP1 unknown", Edit: []string{`linux.rootfsPropagation="foo"`}, Err: "rootfsPropagation=foo is not supported"},
 	{Row: "RP2 a mount inside does not reach the host", Edit: []string{`process.capabilities.bounding+=["CAP_SYS_ADMIN"]`, `process.capabilities.permitted+=["CAP_SYS_ADMIN"]`,
 		`process.capabilities.effective+=["CAP_SYS_ADMIN"]`, `linux.rootfsPropagation="rshared"`}, Setup: withFile("rootfs/inner/", ""), Sh: "mount -t tmpfs t /inner && sleep 60",
 		Cmd: Cmd{}, Flags: []string{"-d"}, After: func(h *H, b *Bundle, _ Result) {
