@@ -94,8 +94,6 @@ type Process struct {
 
 	child *launch.Child
 	sock  *os.File
-	lazy  bool
-	track bool
 }
 
 // Start starts the criu at path and asks for its version. The caller calls Close.

@@ -53,7 +53,6 @@ func Document(version, commit string) *features.Features {
 }
 
 func yes() *bool { b := true; return &b }
-func no() *bool  { return new(bool) }
 
 func mountOptions() []string {
 	options := plan.MountOptions()

@@ -451,14 +451,14 @@ func (c *Child) earlyFailure() error {
 func (c *Child) readable() bool {
 	fds := []unix.PollFd{{Fd: int32(c.sync), Events: unix.POLLIN}, {Fd: int32(c.PIDFD.Fd()), Events: unix.POLLIN}}
 	for {
-		n, err := unix.Poll(fds, -1)
+		_, err := unix.Poll(fds, -1)
 		switch {
 		case err == unix.EINTR:
 		case fds[0].Revents != 0:
 			return true
 		case fds[1].Revents != 0:
 			fds = fds[:1] // what it wrote last has arrived
-			n, err = unix.Poll(fds, 0)
+			n, err := unix.Poll(fds, 0)
 			return err == nil && n > 0
 		case err != nil:
 			return false

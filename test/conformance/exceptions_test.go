@@ -82,8 +82,6 @@ var exceptions = map[string]exception{
 	// Choices of tare.
 	"mounts": {says: "bind mounts cannot have any filesystem-specific options",
 		why: "it gives options of a file system to bind mounts; runc since 1.2 refuses these too"},
-	"linux_ns_itype": {fails: []string{"cannot run validation tests: exit status 1"},
-		why: "a container in the host's mount namespace is refused"},
 }
 
 // lacks returns a condition: the host does not have the file.

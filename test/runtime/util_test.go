@@ -43,9 +43,8 @@ var (
 	long          = ocitest.Long
 )
 
-func place(h *H, b *Bundle, path, target string) { h.Place(b, path, target) }
-func withoutMounts(b *Bundle, dests ...string)   { b.WithoutMounts(dests...) }
-func swap(h *H, a, b string) (stop func())       { return h.Swap(a, b) }
+func withoutMounts(b *Bundle, dests ...string) { b.WithoutMounts(dests...) }
+func swap(h *H, a, b string) (stop func())     { return h.Swap(a, b) }
 
 const (
 	userns = ocitest.UserNS

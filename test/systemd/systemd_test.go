@@ -380,7 +380,7 @@ func TestRestore(t *testing.T) {
 // A user's own systemd, from a process outside of what that manages.
 func TestUser(t *testing.T) {
 	const user = 1000
-	b := newBox(t, 0)
+	newBox(t, 0)
 	if out, err := exec.Command("systemctl", "start", "user@"+strconv.Itoa(user)).CombinedOutput(); err != nil {
 		t.Skipf("no user manager: %s", out)
 	}
@@ -391,7 +391,7 @@ func TestUser(t *testing.T) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	b = newBox(t, user)
+	b := newBox(t, user)
 	b.env = []string{"XDG_RUNTIME_DIR=" + dir}
 	b.resources().Pids = &specs.LinuxPids{Limit: p(int64(42))}
 	b.write()

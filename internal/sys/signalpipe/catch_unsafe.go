@@ -12,11 +12,15 @@ import (
 
 // Read by the handler.
 var (
-	pipe     uintptr // descriptor to which signal numbers are written
+	//lint:ignore U1000 the assembly reads it
+	pipe uintptr // descriptor to which signal numbers are written
+	//lint:ignore U1000 the assembly reads it
 	previous uintptr // the Go runtime's handler, for the faults of this program itself
 )
 
 // handler is a signal handler: it is called by the kernel only.
+//
+//lint:ignore U1000 the assembly returns its address
 func handler()
 
 // addresses returns where the handler and the function that returns from it begin; there is no restorer on arm64.
