@@ -15,7 +15,7 @@ import (
 const (
 	mostPages    = 540 // getrusage(2) also counts pages that one system call has mapped, which are no faults
 	mostFaults   = 350 // as perf counts them
-	mostSwitches = 45 // the goal is 30, which the least of 60 runs missed by 2 on a machine with a load average of 9
+	mostSwitches = 45  // the goal is 30, which the least of 60 runs missed by 2 on a machine with a load average of 9
 	mostFutexes  = 15
 	mostThreads  = 2 // beside the first
 )
