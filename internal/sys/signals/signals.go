@@ -29,10 +29,13 @@ func Default() (restore func(), err error) {
 	}
 	caught := make(chan os.Signal, 1)
 	var reset []syscall.Signal
+	pipe := false // SIGPIPE was ignored
 	for _, sig := range ignored {
-		if sig == syscall.SIGHUP || sig == syscall.SIGINT {
-			// What this process catches is at its default in a child, and does no harm here meanwhile.
+		if sig == syscall.SIGHUP || sig == syscall.SIGINT || sig == syscall.SIGPIPE {
+			// What this process catches is at its default in a child, and does no harm here meanwhile: another goroutine may
+			// write to a pipe that a child has closed.
 			ossignal.Notify(caught, sig)
+			pipe = pipe || sig == syscall.SIGPIPE
 			continue
 		}
 		if setIgnored(sig, false) == nil {
@@ -41,6 +44,9 @@ func Default() (restore func(), err error) {
 	}
 	return func() {
 		ossignal.Stop(caught)
+		if pipe {
+			ossignal.Ignore(syscall.SIGPIPE)
+		}
 		for _, sig := range reset {
 			setIgnored(sig, true)
 		}
