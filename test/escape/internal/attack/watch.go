@@ -80,6 +80,11 @@ func (w *watcher) keep(path string) {
 		return
 	}
 	if fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+		var st unix.Stat_t
+		if unix.Fstat(fd, &st) != nil || w.mine[[2]uint64{uint64(st.Dev), st.Ino}] { // it has become the program meanwhile
+			unix.Close(fd)
+			return
+		}
 		w.kept = append(w.kept, "/proc/self/fd/"+strconv.Itoa(fd))
 	}
 }
