@@ -188,6 +188,11 @@ func run(t *testing.T, dir, runtime, overlay string, n namedTest) (string, bool)
 // check tries one mutant.
 func (m *mutant) check(t *testing.T, dir string) {
 	own := t.TempDir()
+	for _, d := range []string{own, filepath.Dir(own)} { // tests of other users execute the mutant
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	overlay, err := m.apply(own)
 	if err != nil {
 		t.Fatal(err)
