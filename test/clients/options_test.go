@@ -15,7 +15,7 @@ var ctrOptions = []row{
 	{name: "namespaces by path", script: `unshare -n sleep 100 & other=$!; await '[ "$(readlink /proc/'$other'/ns/net)" != "$(readlink /proc/self/ns/net)" ]'; crun --rm --with-ns network:/proc/$other/ns/net ` + bb + ` c sh -c 'ip -o link | wc -l'; kill $other; crun --rm --with-ns ipc:/proc/self/ns/ipc ` + bb + ` c true; echo $?`, want: "1\n0"},
 	{name: "file with the number of the process", script: `crun -d --pid-file $D/pf ` + bb + ` c sleep 100; [ "$(cat pf)" = "$(c task ls | awk '$1 == "c" {print $2}')" ] && echo same; rm pf`, want: "same"},
 	{name: "environment file, labels, annotations", script: `echo F=1 >env; crun --rm --env-file env --label a=b --annotation x.y=z ` + bb + ` c sh -c 'echo $F'; rm env`, want: "1"},
-	{name: "configuration of the caller", script: `$R spec --bundle $D/rootfs/.. 2>/dev/null; jq '.process.terminal = false | .process.args = ["sh", "-c", "echo own; id -u"] | .root.path = "'$D'/rootfs" | .hostname = "mine"' config.json >own.json; rm config.json; crun --rm --config $D/own.json c; rm own.json`, want: "own\n0"},
+	{name: "configuration of the caller", script: `$R spec --bundle $D/rootfs/.. 2>/dev/null; jq '.process.terminal = false | .process.args = ["sh", "-c", "echo own; id -u"] | .root.path = "'$D'/rootfs" | .hostname = "mine" | .linux.cgroupsPath = "/own'$$'"' config.json >own.json; rm config.json; crun --rm --config $D/own.json c; rm own.json`, want: "own\n0"},
 	{name: "null streams", script: `crun -d --null-io ` + bb + ` c sh -c 'readlink /proc/self/fd/0 /proc/self/fd/1; exit 4'; ends c; gone`, want: "4"},
 	{name: "update by metrics", script: `crun -d --memory-limit 67108864 ` + bb + ` c sleep 100; c task metrics c | awk '/^pids.current|^pids.limit/ {print $1, $2}'`, want: "~pids"},
 }
