@@ -76,7 +76,7 @@ func TestCounts(t *testing.T) {
 			t.Fatal(err)
 		}
 		used := c.ProcessState.SysUsage().(*syscall.Rusage)
-		faults, switches = min(faults, used.Minflt), min(switches, used.Nvcsw+used.Nivcsw)
+		faults, switches = min(faults, int64(used.Minflt)), min(switches, int64(used.Nvcsw+used.Nivcsw)) // 32 bits wide on some ports
 	}
 	t.Logf("run: %d pages mapped, %d context switches", faults, switches)
 	if faults > mostPages || switches > mostSwitches {
