@@ -125,7 +125,10 @@ func TestCalls(t *testing.T) {
 	}
 	program, bundle := countBundle(t)
 	futexes, threads := 1<<30, 1<<30
-	for n := range rounds {
+	for n := range switchRounds { // a busy machine makes Go start a thread more now and then
+		if n >= 3 && futexes <= mostFutexes && threads <= mostThreads {
+			break
+		}
 		out := filepath.Join(bundle, "calls")
 		c := exec.Command(strace, "-f", "-e", "trace=futex,clone", "-o", out, program, "--root", bundle+"/state", "run", "-b", bundle, fmt.Sprintf("calls-%d-%d", os.Getpid(), n))
 		if text, err := c.CombinedOutput(); err != nil {
