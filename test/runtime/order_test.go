@@ -72,7 +72,11 @@ func TestCallsOfEarlyFilter(t *testing.T) {
 
 func runOnce(h *H, b *Bundle, path string) Result {
 	h.Write(b)
-	return h.Do(Cmd{Path: path, Args: []string{"run", "-b", b.Dir, h.NewID()}})
+	id := h.NewID()
+	if path != "" { // what a peer leaves is not the subject
+		defer h.Do(Cmd{Path: path, Args: []string{"delete", "-f", id}})
+	}
+	return h.Do(Cmd{Path: path, Args: []string{"run", "-b", b.Dir, id}})
 }
 
 func startOnce(h *H, b *Bundle, path string) Result {
