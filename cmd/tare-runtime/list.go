@@ -21,7 +21,7 @@ func listCommand(s *flags.Set) action {
 		if format != "table" && format != "json" {
 			return 0, errFormat
 		}
-		if e.globals.root != "" { // the default may not be there yet; one that somebody names is a typing error
+		if e.globals.root != "" { // the default may not be there yet; a named one that is missing is a typing error
 			if _, err := os.ReadDir(e.globals.root); err != nil {
 				return 0, err
 			}

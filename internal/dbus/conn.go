@@ -25,7 +25,7 @@ type Conn struct {
 	signals []*Message // seen while something else was awaited, the oldest first
 }
 
-// maxSignals is how many signals are kept that nobody has waited for.
+// maxSignals is how many signals are kept that no call has waited for.
 const maxSignals = 256
 
 // patience is how long the other end may take where the context has no deadline.

@@ -191,7 +191,7 @@ func TestMutantLedger(t *testing.T) {
 			dir, run, _ := strings.Cut(test, " -run ")
 			fn, _, _ := strings.Cut(strings.TrimSpace(run), "/")
 			if ok && !tests[dir][fn] {
-				t.Errorf("%s: %s is no test of %s", filepath.Base(f), fn, dir)
+				t.Errorf("%s: %s is not a test of %s", filepath.Base(f), fn, dir)
 			}
 		}
 	}
