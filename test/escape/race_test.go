@@ -186,27 +186,16 @@ func TestMaskRaces(t *testing.T) {
 		defer stop()
 		var r runs
 		r.rounds(h, b, nil, nil, func(_ []string, res Result) {
-			points := map[string]bool{}
-			procs := map[string]bool{}
-			for line := range strings.Lines(res.Stdout) {
-				f := strings.Fields(line)
-				if len(f) < 5 {
-					continue
-				}
-				points[f[4]] = true
-				if _, fs, _ := strings.Cut(line, " - "); strings.HasPrefix(fs, "proc ") && f[3] == "/" {
-					procs[f[4]] = true
-				}
-			}
-			for p := range procs {
+			procs, below := procTables(res.Stdout)
+			for id, p := range procs {
 				if p == "/proc" {
 					r.first++
 				} else {
 					r.second++
 				}
 				for _, m := range masked {
-					if at := p + strings.TrimPrefix(m, "/proc"); !points[at] {
-						h.Errorf("procfs is at %s and nothing is mounted on %s", p, at)
+					if name := strings.TrimPrefix(m, "/proc/"); !below[id+" "+name] {
+						h.Errorf("procfs is at %s and nothing is mounted on its %s", p, name)
 					}
 				}
 			}
@@ -214,6 +203,28 @@ func TestMaskRaces(t *testing.T) {
 		stop()
 		r.wantBoth(h, "containers saw their procfs in the one place and in the other")
 	})
+}
+
+// procTables returns the procfs mounts of a mount table, by id, and what is mounted on which of their files, as "ID PATH". The
+// directories /proc and /proc2 are exchanged while the kernel writes the table: mounts belong together by their ids, not their paths.
+func procTables(table string) (procs map[string]string, below map[string]bool) {
+	procs, below = map[string]string{}, map[string]bool{}
+	for line := range strings.Lines(table) {
+		f := strings.Fields(line)
+		if len(f) < 5 {
+			continue
+		}
+		top, path, _ := strings.Cut(strings.TrimPrefix(f[4], "/"), "/")
+		if top != "proc" && top != "proc2" {
+			continue
+		}
+		if _, fs, _ := strings.Cut(line, " - "); path == "" && strings.HasPrefix(fs, "proc ") {
+			procs[f[0]] = f[4]
+		} else if path != "" {
+			below[f[1]+" "+path] = true
+		}
+	}
+	return procs, below
 }
 
 // existing returns the paths with a prefix that exist on the host, where procfs has the same files.
