@@ -8,7 +8,7 @@ func TestContainerdOptions(t *testing.T) { ctr(t, ctrOptions) }
 var ctrOptions = []row{
 	{name: "processor shares, period and quota", v1: true, script: `crun -d --cpu-shares 300 --cpu-period 50000 --cpu-quota 20000 ` + bb + ` c sleep 100; cd /sys/fs/cgroup/cpu/$M/c; cat cpu.shares cpu.cfs_period_us cpu.cfs_quota_us`, want: "300\n50000\n20000"},
 	{name: "cgroup of the caller", v1: true, script: `crun -d --cgroup /$M/other ` + bb + ` c sleep 100; cut -d: -f3 /proc/$(c task ls | awk '$1 == "c" {print $2}')/cgroup | grep -c /other`, want: "~^\\d+$"},
-	{name: "device", script: `crun --rm --device /dev/full ` + bb + ` c sh -c 'stat -c "%F %t:%T" /dev/full; echo x >/dev/full' 2>&1`, want: "~character special file 1:7\n"},
+	{name: "device", script: `crun --rm --device /dev/full ` + bb + ` c sh -c 'exec 2>&1; stat -c "%F %t:%T" /dev/full; echo x >/dev/full'`, want: "~^character special file 1:7\n"},
 	{name: "without pivot", script: `try crun --rm --no-pivot ` + bb + ` c sh -c 'echo in; ls -d /bin'`, want: "~status 0$", err: ".*"},
 	{name: "propagation of the root", script: `for p in shared slave private; do crun --rm --rootfs-propagation $p ` + bb + ` c sh -c "grep ' / / ' /proc/self/mountinfo | grep -oE 'shared|master'; echo $p"; done`, want: "~shared\n"},
 	{name: "seccomp profile of the caller", script: `echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}' >p.json; crun --rm --seccomp --seccomp-profile $D/p.json ` + bb + ` c mkdir /tmp/x 2>&1; rm p.json`, want: "mkdir: can't create directory '/tmp/x': Operation not permitted"},
