@@ -17,9 +17,26 @@ func TestAppendJSON(t *testing.T) {
 			}
 		}
 	}
-	want := Group{Mode: Hybrid, Dirs: []Dir{full, {Path: "/x"}}}
-	var got Group
-	if err := json.Unmarshal(want.AppendJSON(nil), &got); err != nil || !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, %v, want %+v", got, err, want)
+	for _, want := range []Group{{Mode: Hybrid, Dirs: []Dir{full, {Path: "/x"}}, Unit: &Unit{Name: "u.scope", User: true, ID: 9}}, {}} {
+		var std Group
+		text := want.AppendJSON(nil)
+		if err := json.Unmarshal(text, &std); err != nil || !reflect.DeepEqual(std, want) && len(want.Dirs) > 0 {
+			t.Errorf("encoding/json reads %+v, %v, want %+v", std, err, want)
+		}
+		if got, err := DecodeGroup(text); err != nil || !reflect.DeepEqual(*got, std) {
+			t.Errorf("got %+v, %v, want %+v", got, err, std)
+		}
+		theirs, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := DecodeGroup(theirs); err != nil || !reflect.DeepEqual(*got, want) {
+			t.Errorf("of encoding/json's text: got %+v, %v, want %+v", got, err, want)
+		}
+	}
+	for _, text := range []string{"", "[]", `{"mode":1}`, `{"dirs":[{"path":"a\u0000"}]}`, `{"mode":"v1","mode":"v2"}`, `{"unit":{"id":-1}}`, `{} {}`} {
+		if _, err := DecodeGroup([]byte(text)); err == nil {
+			t.Errorf("DecodeGroup of %s: no error", text)
+		}
 	}
 }

@@ -285,8 +285,11 @@ func streamNames(std *console.Streams) []string {
 
 // freezerDir is the directory of the container's freezer; empty: none.
 func freezerDir(data json.RawMessage) string {
-	g := new(cgroup.Group)
-	if len(data) == 0 || json.Unmarshal(data, g) != nil {
+	if len(data) == 0 {
+		return ""
+	}
+	g, err := cgroup.DecodeGroup(data)
+	if err != nil {
 		return ""
 	}
 	return g.FreezerDir()

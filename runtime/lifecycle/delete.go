@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"syscall"
@@ -132,8 +131,7 @@ func thawInit(c *state.Container) error {
 	}
 	var g *cgroup.Group
 	if len(c.Cgroup) > 0 && string(c.Cgroup) != "null" {
-		g = new(cgroup.Group)
-		if err := json.Unmarshal(c.Cgroup, g); err != nil {
+		if g, err = cgroup.DecodeGroup(c.Cgroup); err != nil {
 			return fmt.Errorf("decode cgroup in the state of %s: %w", c.ID, err)
 		}
 		g.ThawBelow()

@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -121,11 +120,11 @@ func heldNamespaces(c *state.Container) ([]launch.Namespace, error) {
 
 // enter opens the container's cgroup for the process; sub as in --cgroup.
 func (in *inside) enter(c *state.Container, sub map[string]string) error {
-	g := new(cgroup.Group)
 	if len(c.Cgroup) == 0 || string(c.Cgroup) == "null" {
 		return nil
 	}
-	if err := json.Unmarshal(c.Cgroup, g); err != nil {
+	g, err := cgroup.DecodeGroup(c.Cgroup)
+	if err != nil {
 		return fmt.Errorf("decode cgroup in the state of %s: %w", c.ID, err)
 	}
 	return in.enterGroup(g, c.Init.Pid, sub)

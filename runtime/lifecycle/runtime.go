@@ -100,8 +100,8 @@ func New(root string, warn func(text string)) *Runtime {
 }
 
 func decodeGroup(data json.RawMessage) (group, error) {
-	g := new(cgroup.Group)
-	if err := json.Unmarshal(data, g); err != nil {
+	g, err := cgroup.DecodeGroup(data)
+	if err != nil {
 		return nil, err
 	}
 	if len(g.Dirs) == 0 {

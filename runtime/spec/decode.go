@@ -1,268 +1,272 @@
 package spec
 
-import "github.com/opencontainers/runtime-spec/specs-go"
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/internal/jsonr"
+)
 
 // decodeSpec reads the whole configuration. The sections of other platforms are left out on purpose: the specification
 // wants a runtime to ignore what it does not know, whatever is in it.
-func decodeSpec(d *decoder, s *specs.Spec) {
-	d.object(func(name string) {
+func decodeSpec(d *jsonr.Decoder, s *specs.Spec) {
+	d.Object(func(name string) {
 		switch name {
 		case "ociVersion":
-			str(d, &s.Version)
+			jsonr.Str(d, &s.Version)
 		case "process":
-			decodeProcess(d, alloc(&s.Process))
+			decodeProcess(d, jsonr.Alloc(&s.Process))
 		case "root":
-			decodeRoot(d, alloc(&s.Root))
+			decodeRoot(d, jsonr.Alloc(&s.Root))
 		case "hostname":
-			str(d, &s.Hostname)
+			jsonr.Str(d, &s.Hostname)
 		case "domainname":
-			str(d, &s.Domainname)
+			jsonr.Str(d, &s.Domainname)
 		case "mounts":
-			list(d, &s.Mounts, decodeMount)
+			jsonr.List(d, &s.Mounts, decodeMount)
 		case "hooks":
-			decodeHooks(d, alloc(&s.Hooks))
+			decodeHooks(d, jsonr.Alloc(&s.Hooks))
 		case "annotations":
-			dict(d, &s.Annotations, text)
+			jsonr.Dict(d, &s.Annotations, jsonr.Text)
 		case "linux":
-			decodeLinux(d, alloc(&s.Linux))
+			decodeLinux(d, jsonr.Alloc(&s.Linux))
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeRoot(d *decoder, r *specs.Root) {
-	d.object(func(name string) {
+func decodeRoot(d *jsonr.Decoder, r *specs.Root) {
+	d.Object(func(name string) {
 		switch name {
 		case "path":
-			str(d, &r.Path)
+			jsonr.Str(d, &r.Path)
 		case "readonly":
-			boolean(d, &r.Readonly)
+			jsonr.Boolean(d, &r.Readonly)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeMount(d *decoder, m *specs.Mount) {
-	d.object(func(name string) {
+func decodeMount(d *jsonr.Decoder, m *specs.Mount) {
+	d.Object(func(name string) {
 		switch name {
 		case "destination":
-			str(d, &m.Destination)
+			jsonr.Str(d, &m.Destination)
 		case "type":
-			str(d, &m.Type)
+			jsonr.Str(d, &m.Type)
 		case "source":
-			str(d, &m.Source)
+			jsonr.Str(d, &m.Source)
 		case "options":
-			list(d, &m.Options, str)
+			jsonr.List(d, &m.Options, jsonr.Str)
 		case "uidMappings":
-			list(d, &m.UIDMappings, decodeIDMapping)
+			jsonr.List(d, &m.UIDMappings, decodeIDMapping)
 		case "gidMappings":
-			list(d, &m.GIDMappings, decodeIDMapping)
+			jsonr.List(d, &m.GIDMappings, decodeIDMapping)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeHooks(d *decoder, h *specs.Hooks) {
-	d.object(func(name string) {
+func decodeHooks(d *jsonr.Decoder, h *specs.Hooks) {
+	d.Object(func(name string) {
 		switch name {
 		case "prestart":
-			list(d, &h.Prestart, decodeHook)
+			jsonr.List(d, &h.Prestart, decodeHook)
 		case "createRuntime":
-			list(d, &h.CreateRuntime, decodeHook)
+			jsonr.List(d, &h.CreateRuntime, decodeHook)
 		case "createContainer":
-			list(d, &h.CreateContainer, decodeHook)
+			jsonr.List(d, &h.CreateContainer, decodeHook)
 		case "startContainer":
-			list(d, &h.StartContainer, decodeHook)
+			jsonr.List(d, &h.StartContainer, decodeHook)
 		case "poststart":
-			list(d, &h.Poststart, decodeHook)
+			jsonr.List(d, &h.Poststart, decodeHook)
 		case "poststop":
-			list(d, &h.Poststop, decodeHook)
+			jsonr.List(d, &h.Poststop, decodeHook)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeHook(d *decoder, h *specs.Hook) {
-	d.object(func(name string) {
+func decodeHook(d *jsonr.Decoder, h *specs.Hook) {
+	d.Object(func(name string) {
 		switch name {
 		case "path":
-			str(d, &h.Path)
+			jsonr.Str(d, &h.Path)
 		case "args":
-			list(d, &h.Args, str)
+			jsonr.List(d, &h.Args, jsonr.Str)
 		case "env":
-			list(d, &h.Env, str)
+			jsonr.List(d, &h.Env, jsonr.Str)
 		case "timeout":
-			signed(d, alloc(&h.Timeout))
+			jsonr.Signed(d, jsonr.Alloc(&h.Timeout))
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeProcess(d *decoder, p *specs.Process) {
-	d.object(func(name string) {
+func decodeProcess(d *jsonr.Decoder, p *specs.Process) {
+	d.Object(func(name string) {
 		switch name {
 		case "terminal":
-			boolean(d, &p.Terminal)
+			jsonr.Boolean(d, &p.Terminal)
 		case "consoleSize":
-			decodeBox(d, alloc(&p.ConsoleSize))
+			decodeBox(d, jsonr.Alloc(&p.ConsoleSize))
 		case "user":
 			decodeUser(d, &p.User)
 		case "args":
-			list(d, &p.Args, str)
+			jsonr.List(d, &p.Args, jsonr.Str)
 		case "commandLine":
-			d.skip()
+			d.Skip()
 		case "env":
-			list(d, &p.Env, str)
+			jsonr.List(d, &p.Env, jsonr.Str)
 		case "cwd":
-			str(d, &p.Cwd)
+			jsonr.Str(d, &p.Cwd)
 		case "capabilities":
-			decodeCapabilities(d, alloc(&p.Capabilities))
+			decodeCapabilities(d, jsonr.Alloc(&p.Capabilities))
 		case "rlimits":
-			list(d, &p.Rlimits, decodeRlimit)
+			jsonr.List(d, &p.Rlimits, decodeRlimit)
 		case "noNewPrivileges":
-			boolean(d, &p.NoNewPrivileges)
+			jsonr.Boolean(d, &p.NoNewPrivileges)
 		case "apparmorProfile":
-			str(d, &p.ApparmorProfile)
+			jsonr.Str(d, &p.ApparmorProfile)
 		case "oomScoreAdj":
-			signed(d, alloc(&p.OOMScoreAdj))
+			jsonr.Signed(d, jsonr.Alloc(&p.OOMScoreAdj))
 		case "scheduler":
-			decodeScheduler(d, alloc(&p.Scheduler))
+			decodeScheduler(d, jsonr.Alloc(&p.Scheduler))
 		case "selinuxLabel":
-			str(d, &p.SelinuxLabel)
+			jsonr.Str(d, &p.SelinuxLabel)
 		case "ioPriority":
-			decodeIOPriority(d, alloc(&p.IOPriority))
+			decodeIOPriority(d, jsonr.Alloc(&p.IOPriority))
 		case "execCPUAffinity":
-			decodeAffinity(d, alloc(&p.ExecCPUAffinity))
+			decodeAffinity(d, jsonr.Alloc(&p.ExecCPUAffinity))
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeBox(d *decoder, b *specs.Box) {
+func decodeBox(d *jsonr.Decoder, b *specs.Box) {
 	var height, width bool
-	d.object(func(name string) {
+	d.Object(func(name string) {
 		switch name {
 		case "height":
 			height = true
-			unsigned(d, &b.Height)
+			jsonr.Unsigned(d, &b.Height)
 		case "width":
 			width = true
-			unsigned(d, &b.Width)
+			jsonr.Unsigned(d, &b.Width)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
-	d.need(height, "height")
-	d.need(width, "width")
+	d.Need(height, "height")
+	d.Need(width, "width")
 }
 
-func decodeUser(d *decoder, u *specs.User) {
-	d.object(func(name string) {
+func decodeUser(d *jsonr.Decoder, u *specs.User) {
+	d.Object(func(name string) {
 		switch name {
 		case "uid":
-			unsigned(d, &u.UID)
+			jsonr.Unsigned(d, &u.UID)
 		case "gid":
-			unsigned(d, &u.GID)
+			jsonr.Unsigned(d, &u.GID)
 		case "umask":
-			unsigned(d, alloc(&u.Umask))
+			jsonr.Unsigned(d, jsonr.Alloc(&u.Umask))
 		case "additionalGids":
-			list(d, &u.AdditionalGids, unsigned)
+			jsonr.List(d, &u.AdditionalGids, jsonr.Unsigned)
 		default: // username is for Windows
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeCapabilities(d *decoder, c *specs.LinuxCapabilities) {
-	d.object(func(name string) {
+func decodeCapabilities(d *jsonr.Decoder, c *specs.LinuxCapabilities) {
+	d.Object(func(name string) {
 		switch name {
 		case "bounding":
-			list(d, &c.Bounding, str)
+			jsonr.List(d, &c.Bounding, jsonr.Str)
 		case "effective":
-			list(d, &c.Effective, str)
+			jsonr.List(d, &c.Effective, jsonr.Str)
 		case "inheritable":
-			list(d, &c.Inheritable, str)
+			jsonr.List(d, &c.Inheritable, jsonr.Str)
 		case "permitted":
-			list(d, &c.Permitted, str)
+			jsonr.List(d, &c.Permitted, jsonr.Str)
 		case "ambient":
-			list(d, &c.Ambient, str)
+			jsonr.List(d, &c.Ambient, jsonr.Str)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeRlimit(d *decoder, r *specs.POSIXRlimit) {
+func decodeRlimit(d *jsonr.Decoder, r *specs.POSIXRlimit) {
 	var soft, hard bool
-	d.object(func(name string) {
+	d.Object(func(name string) {
 		switch name {
 		case "type":
-			str(d, &r.Type)
+			jsonr.Str(d, &r.Type)
 		case "hard":
 			hard = true
-			unsigned(d, &r.Hard)
+			jsonr.Unsigned(d, &r.Hard)
 		case "soft":
 			soft = true
-			unsigned(d, &r.Soft)
+			jsonr.Unsigned(d, &r.Soft)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
-	d.need(soft, "soft")
-	d.need(hard, "hard")
+	d.Need(soft, "soft")
+	d.Need(hard, "hard")
 }
 
-func decodeScheduler(d *decoder, s *specs.Scheduler) {
-	d.object(func(name string) {
+func decodeScheduler(d *jsonr.Decoder, s *specs.Scheduler) {
+	d.Object(func(name string) {
 		switch name {
 		case "policy":
-			str(d, &s.Policy)
+			jsonr.Str(d, &s.Policy)
 		case "nice":
-			signed(d, &s.Nice)
+			jsonr.Signed(d, &s.Nice)
 		case "priority":
-			signed(d, &s.Priority)
+			jsonr.Signed(d, &s.Priority)
 		case "flags":
-			list(d, &s.Flags, str)
+			jsonr.List(d, &s.Flags, jsonr.Str)
 		case "runtime":
-			unsigned(d, &s.Runtime)
+			jsonr.Unsigned(d, &s.Runtime)
 		case "deadline":
-			unsigned(d, &s.Deadline)
+			jsonr.Unsigned(d, &s.Deadline)
 		case "period":
-			unsigned(d, &s.Period)
+			jsonr.Unsigned(d, &s.Period)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeIOPriority(d *decoder, p *specs.LinuxIOPriority) {
-	d.object(func(name string) {
+func decodeIOPriority(d *jsonr.Decoder, p *specs.LinuxIOPriority) {
+	d.Object(func(name string) {
 		switch name {
 		case "class":
-			str(d, &p.Class)
+			jsonr.Str(d, &p.Class)
 		case "priority":
-			signed(d, &p.Priority)
+			jsonr.Signed(d, &p.Priority)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeAffinity(d *decoder, a *specs.CPUAffinity) {
-	d.object(func(name string) {
+func decodeAffinity(d *jsonr.Decoder, a *specs.CPUAffinity) {
+	d.Object(func(name string) {
 		switch name {
 		case "initial":
-			str(d, &a.Initial)
+			jsonr.Str(d, &a.Initial)
 		case "final":
-			str(d, &a.Final)
+			jsonr.Str(d, &a.Final)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }

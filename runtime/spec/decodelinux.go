@@ -1,239 +1,243 @@
 package spec
 
-import "github.com/opencontainers/runtime-spec/specs-go"
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
 
-func decodeLinux(d *decoder, l *specs.Linux) {
-	d.object(func(name string) {
+	"github.com/tare-oci/tare/internal/jsonr"
+)
+
+func decodeLinux(d *jsonr.Decoder, l *specs.Linux) {
+	d.Object(func(name string) {
 		switch name {
 		case "uidMappings":
-			list(d, &l.UIDMappings, decodeIDMapping)
+			jsonr.List(d, &l.UIDMappings, decodeIDMapping)
 		case "gidMappings":
-			list(d, &l.GIDMappings, decodeIDMapping)
+			jsonr.List(d, &l.GIDMappings, decodeIDMapping)
 		case "sysctl":
-			dict(d, &l.Sysctl, str)
+			jsonr.Dict(d, &l.Sysctl, jsonr.Str)
 		case "resources":
-			decodeResources(d, alloc(&l.Resources))
+			decodeResources(d, jsonr.Alloc(&l.Resources))
 		case "cgroupsPath":
-			str(d, &l.CgroupsPath)
+			jsonr.Str(d, &l.CgroupsPath)
 		case "namespaces":
-			list(d, &l.Namespaces, decodeNamespace)
+			jsonr.List(d, &l.Namespaces, decodeNamespace)
 		case "devices":
-			list(d, &l.Devices, decodeDevice)
+			jsonr.List(d, &l.Devices, decodeDevice)
 		case "netDevices":
-			dict(d, &l.NetDevices, decodeNetDevice)
+			jsonr.Dict(d, &l.NetDevices, decodeNetDevice)
 		case "seccomp":
-			decodeSeccomp(d, alloc(&l.Seccomp))
+			decodeSeccomp(d, jsonr.Alloc(&l.Seccomp))
 		case "rootfsPropagation":
-			str(d, &l.RootfsPropagation)
+			jsonr.Str(d, &l.RootfsPropagation)
 		case "maskedPaths":
-			list(d, &l.MaskedPaths, str)
+			jsonr.List(d, &l.MaskedPaths, jsonr.Str)
 		case "readonlyPaths":
-			list(d, &l.ReadonlyPaths, str)
+			jsonr.List(d, &l.ReadonlyPaths, jsonr.Str)
 		case "mountLabel":
-			str(d, &l.MountLabel)
+			jsonr.Str(d, &l.MountLabel)
 		case "intelRdt":
-			decodeIntelRdt(d, alloc(&l.IntelRdt))
+			decodeIntelRdt(d, jsonr.Alloc(&l.IntelRdt))
 		case "memoryPolicy":
-			decodeMemoryPolicy(d, alloc(&l.MemoryPolicy))
+			decodeMemoryPolicy(d, jsonr.Alloc(&l.MemoryPolicy))
 		case "personality":
-			decodePersonality(d, alloc(&l.Personality))
+			decodePersonality(d, jsonr.Alloc(&l.Personality))
 		case "timeOffsets":
-			dict(d, &l.TimeOffsets, decodeTimeOffset)
+			jsonr.Dict(d, &l.TimeOffsets, decodeTimeOffset)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeIDMapping(d *decoder, m *specs.LinuxIDMapping) {
+func decodeIDMapping(d *jsonr.Decoder, m *specs.LinuxIDMapping) {
 	var container, host, size bool
-	d.object(func(name string) {
+	d.Object(func(name string) {
 		switch name {
 		case "containerID":
 			container = true
-			unsigned(d, &m.ContainerID)
+			jsonr.Unsigned(d, &m.ContainerID)
 		case "hostID":
 			host = true
-			unsigned(d, &m.HostID)
+			jsonr.Unsigned(d, &m.HostID)
 		case "size":
 			size = true
-			unsigned(d, &m.Size)
+			jsonr.Unsigned(d, &m.Size)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
-	d.need(container, "containerID")
-	d.need(host, "hostID")
-	d.need(size, "size")
+	d.Need(container, "containerID")
+	d.Need(host, "hostID")
+	d.Need(size, "size")
 }
 
-func decodeNamespace(d *decoder, n *specs.LinuxNamespace) {
-	d.object(func(name string) {
+func decodeNamespace(d *jsonr.Decoder, n *specs.LinuxNamespace) {
+	d.Object(func(name string) {
 		switch name {
 		case "type":
-			str(d, &n.Type)
+			jsonr.Str(d, &n.Type)
 		case "path":
-			str(d, &n.Path)
+			jsonr.Str(d, &n.Path)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeDevice(d *decoder, v *specs.LinuxDevice) {
+func decodeDevice(d *jsonr.Decoder, v *specs.LinuxDevice) {
 	var major, minor bool
-	d.object(func(name string) {
+	d.Object(func(name string) {
 		switch name {
 		case "path":
-			str(d, &v.Path)
+			jsonr.Str(d, &v.Path)
 		case "type":
-			str(d, &v.Type)
+			jsonr.Str(d, &v.Type)
 		case "major":
 			major = true
-			signed(d, &v.Major)
+			jsonr.Signed(d, &v.Major)
 		case "minor":
 			minor = true
-			signed(d, &v.Minor)
+			jsonr.Signed(d, &v.Minor)
 		case "fileMode":
-			unsigned(d, alloc(&v.FileMode))
+			jsonr.Unsigned(d, jsonr.Alloc(&v.FileMode))
 		case "uid":
-			unsigned(d, alloc(&v.UID))
+			jsonr.Unsigned(d, jsonr.Alloc(&v.UID))
 		case "gid":
-			unsigned(d, alloc(&v.GID))
+			jsonr.Unsigned(d, jsonr.Alloc(&v.GID))
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 	if v.Type != "p" {
-		d.need(major, "major")
-		d.need(minor, "minor")
+		d.Need(major, "major")
+		d.Need(minor, "minor")
 	}
 }
 
-func decodeNetDevice(d *decoder, n *specs.LinuxNetDevice) {
-	d.object(func(name string) {
+func decodeNetDevice(d *jsonr.Decoder, n *specs.LinuxNetDevice) {
+	d.Object(func(name string) {
 		switch name {
 		case "name":
-			str(d, &n.Name)
+			jsonr.Str(d, &n.Name)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeIntelRdt(d *decoder, r *specs.LinuxIntelRdt) {
-	d.object(func(name string) {
+func decodeIntelRdt(d *jsonr.Decoder, r *specs.LinuxIntelRdt) {
+	d.Object(func(name string) {
 		switch name {
 		case "closID":
-			str(d, &r.ClosID)
+			jsonr.Str(d, &r.ClosID)
 		case "schemata":
-			list(d, &r.Schemata, str)
+			jsonr.List(d, &r.Schemata, jsonr.Str)
 		case "l3CacheSchema":
-			str(d, &r.L3CacheSchema)
+			jsonr.Str(d, &r.L3CacheSchema)
 		case "memBwSchema":
-			str(d, &r.MemBwSchema)
+			jsonr.Str(d, &r.MemBwSchema)
 		case "enableMonitoring":
-			boolean(d, &r.EnableMonitoring)
+			jsonr.Boolean(d, &r.EnableMonitoring)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeMemoryPolicy(d *decoder, m *specs.LinuxMemoryPolicy) {
-	d.object(func(name string) {
+func decodeMemoryPolicy(d *jsonr.Decoder, m *specs.LinuxMemoryPolicy) {
+	d.Object(func(name string) {
 		switch name {
 		case "mode":
-			str(d, &m.Mode)
+			jsonr.Str(d, &m.Mode)
 		case "nodes":
-			str(d, &m.Nodes)
+			jsonr.Str(d, &m.Nodes)
 		case "flags":
-			list(d, &m.Flags, str)
+			jsonr.List(d, &m.Flags, jsonr.Str)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodePersonality(d *decoder, p *specs.LinuxPersonality) {
-	d.object(func(name string) {
+func decodePersonality(d *jsonr.Decoder, p *specs.LinuxPersonality) {
+	d.Object(func(name string) {
 		switch name {
 		case "domain":
-			str(d, &p.Domain)
+			jsonr.Str(d, &p.Domain)
 		case "flags":
-			list(d, &p.Flags, str)
+			jsonr.List(d, &p.Flags, jsonr.Str)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeTimeOffset(d *decoder, t *specs.LinuxTimeOffset) {
-	d.object(func(name string) {
+func decodeTimeOffset(d *jsonr.Decoder, t *specs.LinuxTimeOffset) {
+	d.Object(func(name string) {
 		switch name {
 		case "secs":
-			signed(d, &t.Secs)
+			jsonr.Signed(d, &t.Secs)
 		case "nanosecs":
-			unsigned(d, &t.Nanosecs)
+			jsonr.Unsigned(d, &t.Nanosecs)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeSeccomp(d *decoder, s *specs.LinuxSeccomp) {
-	d.object(func(name string) {
+func decodeSeccomp(d *jsonr.Decoder, s *specs.LinuxSeccomp) {
+	d.Object(func(name string) {
 		switch name {
 		case "defaultAction":
-			str(d, &s.DefaultAction)
+			jsonr.Str(d, &s.DefaultAction)
 		case "defaultErrnoRet":
-			unsigned(d, alloc(&s.DefaultErrnoRet))
+			jsonr.Unsigned(d, jsonr.Alloc(&s.DefaultErrnoRet))
 		case "architectures":
-			list(d, &s.Architectures, str)
+			jsonr.List(d, &s.Architectures, jsonr.Str)
 		case "flags":
-			list(d, &s.Flags, str)
+			jsonr.List(d, &s.Flags, jsonr.Str)
 		case "listenerPath":
-			str(d, &s.ListenerPath)
+			jsonr.Str(d, &s.ListenerPath)
 		case "listenerMetadata":
-			text(d, &s.ListenerMetadata)
+			jsonr.Text(d, &s.ListenerMetadata)
 		case "syscalls":
-			list(d, &s.Syscalls, decodeSyscall)
+			jsonr.List(d, &s.Syscalls, decodeSyscall)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeSyscall(d *decoder, s *specs.LinuxSyscall) {
-	d.object(func(name string) {
+func decodeSyscall(d *jsonr.Decoder, s *specs.LinuxSyscall) {
+	d.Object(func(name string) {
 		switch name {
 		case "names":
-			list(d, &s.Names, str)
+			jsonr.List(d, &s.Names, jsonr.Str)
 		case "action":
-			str(d, &s.Action)
+			jsonr.Str(d, &s.Action)
 		case "errnoRet":
-			unsigned(d, alloc(&s.ErrnoRet))
+			jsonr.Unsigned(d, jsonr.Alloc(&s.ErrnoRet))
 		case "args":
-			list(d, &s.Args, decodeSyscallArg)
+			jsonr.List(d, &s.Args, decodeSyscallArg)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeSyscallArg(d *decoder, a *specs.LinuxSeccompArg) {
-	d.object(func(name string) {
+func decodeSyscallArg(d *jsonr.Decoder, a *specs.LinuxSeccompArg) {
+	d.Object(func(name string) {
 		switch name {
 		case "index":
-			unsigned(d, &a.Index)
+			jsonr.Unsigned(d, &a.Index)
 		case "value":
-			unsigned(d, &a.Value)
+			jsonr.Unsigned(d, &a.Value)
 		case "valueTwo":
-			unsigned(d, &a.ValueTwo)
+			jsonr.Unsigned(d, &a.ValueTwo)
 		case "op":
-			str(d, &a.Op)
+			jsonr.Str(d, &a.Op)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }

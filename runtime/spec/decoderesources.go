@@ -1,239 +1,243 @@
 package spec
 
-import "github.com/opencontainers/runtime-spec/specs-go"
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
 
-func decodeResources(d *decoder, r *specs.LinuxResources) {
-	d.object(func(name string) {
+	"github.com/tare-oci/tare/internal/jsonr"
+)
+
+func decodeResources(d *jsonr.Decoder, r *specs.LinuxResources) {
+	d.Object(func(name string) {
 		switch name {
 		case "devices":
-			list(d, &r.Devices, decodeDeviceRule)
+			jsonr.List(d, &r.Devices, decodeDeviceRule)
 		case "memory":
-			decodeMemory(d, alloc(&r.Memory))
+			decodeMemory(d, jsonr.Alloc(&r.Memory))
 		case "cpu":
-			decodeCPU(d, alloc(&r.CPU))
+			decodeCPU(d, jsonr.Alloc(&r.CPU))
 		case "pids":
-			decodePids(d, alloc(&r.Pids))
+			decodePids(d, jsonr.Alloc(&r.Pids))
 		case "blockIO":
-			decodeBlockIO(d, alloc(&r.BlockIO))
+			decodeBlockIO(d, jsonr.Alloc(&r.BlockIO))
 		case "hugepageLimits":
-			list(d, &r.HugepageLimits, decodeHugepageLimit)
+			jsonr.List(d, &r.HugepageLimits, decodeHugepageLimit)
 		case "network":
-			decodeNetwork(d, alloc(&r.Network))
+			decodeNetwork(d, jsonr.Alloc(&r.Network))
 		case "rdma":
-			dict(d, &r.Rdma, decodeRdma)
+			jsonr.Dict(d, &r.Rdma, decodeRdma)
 		case "unified":
-			dict(d, &r.Unified, str)
+			jsonr.Dict(d, &r.Unified, jsonr.Str)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeDeviceRule(d *decoder, r *specs.LinuxDeviceCgroup) {
+func decodeDeviceRule(d *jsonr.Decoder, r *specs.LinuxDeviceCgroup) {
 	var allow bool
-	d.object(func(name string) {
+	d.Object(func(name string) {
 		switch name {
 		case "allow":
 			allow = true
-			boolean(d, &r.Allow)
+			jsonr.Boolean(d, &r.Allow)
 		case "type":
-			str(d, &r.Type)
+			jsonr.Str(d, &r.Type)
 		case "major":
-			signed(d, alloc(&r.Major))
+			jsonr.Signed(d, jsonr.Alloc(&r.Major))
 		case "minor":
-			signed(d, alloc(&r.Minor))
+			jsonr.Signed(d, jsonr.Alloc(&r.Minor))
 		case "access":
-			str(d, &r.Access)
+			jsonr.Str(d, &r.Access)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
-	d.need(allow, "allow")
+	d.Need(allow, "allow")
 }
 
-func decodeMemory(d *decoder, m *specs.LinuxMemory) {
-	d.object(func(name string) {
+func decodeMemory(d *jsonr.Decoder, m *specs.LinuxMemory) {
+	d.Object(func(name string) {
 		switch name {
 		case "limit":
-			signed(d, alloc(&m.Limit))
+			jsonr.Signed(d, jsonr.Alloc(&m.Limit))
 		case "reservation":
-			signed(d, alloc(&m.Reservation))
+			jsonr.Signed(d, jsonr.Alloc(&m.Reservation))
 		case "swap":
-			signed(d, alloc(&m.Swap))
+			jsonr.Signed(d, jsonr.Alloc(&m.Swap))
 		case "kernel":
-			signed(d, alloc(&m.Kernel))
+			jsonr.Signed(d, jsonr.Alloc(&m.Kernel))
 		case "kernelTCP":
-			signed(d, alloc(&m.KernelTCP))
+			jsonr.Signed(d, jsonr.Alloc(&m.KernelTCP))
 		case "swappiness":
-			unsigned(d, alloc(&m.Swappiness))
+			jsonr.Unsigned(d, jsonr.Alloc(&m.Swappiness))
 		case "disableOOMKiller":
-			boolean(d, alloc(&m.DisableOOMKiller))
+			jsonr.Boolean(d, jsonr.Alloc(&m.DisableOOMKiller))
 		case "useHierarchy":
-			boolean(d, alloc(&m.UseHierarchy))
+			jsonr.Boolean(d, jsonr.Alloc(&m.UseHierarchy))
 		case "checkBeforeUpdate":
-			boolean(d, alloc(&m.CheckBeforeUpdate))
+			jsonr.Boolean(d, jsonr.Alloc(&m.CheckBeforeUpdate))
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeCPU(d *decoder, c *specs.LinuxCPU) {
-	d.object(func(name string) {
+func decodeCPU(d *jsonr.Decoder, c *specs.LinuxCPU) {
+	d.Object(func(name string) {
 		switch name {
 		case "shares":
-			unsigned(d, alloc(&c.Shares))
+			jsonr.Unsigned(d, jsonr.Alloc(&c.Shares))
 		case "quota":
-			signed(d, alloc(&c.Quota))
+			jsonr.Signed(d, jsonr.Alloc(&c.Quota))
 		case "burst":
-			unsigned(d, alloc(&c.Burst))
+			jsonr.Unsigned(d, jsonr.Alloc(&c.Burst))
 		case "period":
-			unsigned(d, alloc(&c.Period))
+			jsonr.Unsigned(d, jsonr.Alloc(&c.Period))
 		case "realtimeRuntime":
-			signed(d, alloc(&c.RealtimeRuntime))
+			jsonr.Signed(d, jsonr.Alloc(&c.RealtimeRuntime))
 		case "realtimePeriod":
-			unsigned(d, alloc(&c.RealtimePeriod))
+			jsonr.Unsigned(d, jsonr.Alloc(&c.RealtimePeriod))
 		case "cpus":
-			str(d, &c.Cpus)
+			jsonr.Str(d, &c.Cpus)
 		case "mems":
-			str(d, &c.Mems)
+			jsonr.Str(d, &c.Mems)
 		case "idle":
-			signed(d, alloc(&c.Idle))
+			jsonr.Signed(d, jsonr.Alloc(&c.Idle))
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodePids(d *decoder, p *specs.LinuxPids) {
-	d.object(func(name string) {
+func decodePids(d *jsonr.Decoder, p *specs.LinuxPids) {
+	d.Object(func(name string) {
 		switch name {
 		case "limit":
-			signed(d, alloc(&p.Limit))
+			jsonr.Signed(d, jsonr.Alloc(&p.Limit))
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeBlockIO(d *decoder, b *specs.LinuxBlockIO) {
-	d.object(func(name string) {
+func decodeBlockIO(d *jsonr.Decoder, b *specs.LinuxBlockIO) {
+	d.Object(func(name string) {
 		switch name {
 		case "weight":
-			unsigned(d, alloc(&b.Weight))
+			jsonr.Unsigned(d, jsonr.Alloc(&b.Weight))
 		case "leafWeight":
-			unsigned(d, alloc(&b.LeafWeight))
+			jsonr.Unsigned(d, jsonr.Alloc(&b.LeafWeight))
 		case "weightDevice":
-			list(d, &b.WeightDevice, decodeWeightDevice)
+			jsonr.List(d, &b.WeightDevice, decodeWeightDevice)
 		case "throttleReadBpsDevice":
-			list(d, &b.ThrottleReadBpsDevice, decodeThrottleDevice)
+			jsonr.List(d, &b.ThrottleReadBpsDevice, decodeThrottleDevice)
 		case "throttleWriteBpsDevice":
-			list(d, &b.ThrottleWriteBpsDevice, decodeThrottleDevice)
+			jsonr.List(d, &b.ThrottleWriteBpsDevice, decodeThrottleDevice)
 		case "throttleReadIOPSDevice":
-			list(d, &b.ThrottleReadIOPSDevice, decodeThrottleDevice)
+			jsonr.List(d, &b.ThrottleReadIOPSDevice, decodeThrottleDevice)
 		case "throttleWriteIOPSDevice":
-			list(d, &b.ThrottleWriteIOPSDevice, decodeThrottleDevice)
+			jsonr.List(d, &b.ThrottleWriteIOPSDevice, decodeThrottleDevice)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeWeightDevice(d *decoder, w *specs.LinuxWeightDevice) {
+func decodeWeightDevice(d *jsonr.Decoder, w *specs.LinuxWeightDevice) {
 	var major, minor bool
-	d.object(func(name string) {
+	d.Object(func(name string) {
 		switch name {
 		case "major":
 			major = true
-			signed(d, &w.Major)
+			jsonr.Signed(d, &w.Major)
 		case "minor":
 			minor = true
-			signed(d, &w.Minor)
+			jsonr.Signed(d, &w.Minor)
 		case "weight":
-			unsigned(d, alloc(&w.Weight))
+			jsonr.Unsigned(d, jsonr.Alloc(&w.Weight))
 		case "leafWeight":
-			unsigned(d, alloc(&w.LeafWeight))
+			jsonr.Unsigned(d, jsonr.Alloc(&w.LeafWeight))
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
-	d.need(major, "major")
-	d.need(minor, "minor")
+	d.Need(major, "major")
+	d.Need(minor, "minor")
 }
 
-func decodeThrottleDevice(d *decoder, t *specs.LinuxThrottleDevice) {
+func decodeThrottleDevice(d *jsonr.Decoder, t *specs.LinuxThrottleDevice) {
 	var major, minor, rate bool
-	d.object(func(name string) {
+	d.Object(func(name string) {
 		switch name {
 		case "major":
 			major = true
-			signed(d, &t.Major)
+			jsonr.Signed(d, &t.Major)
 		case "minor":
 			minor = true
-			signed(d, &t.Minor)
+			jsonr.Signed(d, &t.Minor)
 		case "rate":
 			rate = true
-			unsigned(d, &t.Rate)
+			jsonr.Unsigned(d, &t.Rate)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
-	d.need(major, "major")
-	d.need(minor, "minor")
-	d.need(rate, "rate")
+	d.Need(major, "major")
+	d.Need(minor, "minor")
+	d.Need(rate, "rate")
 }
 
-func decodeHugepageLimit(d *decoder, h *specs.LinuxHugepageLimit) {
+func decodeHugepageLimit(d *jsonr.Decoder, h *specs.LinuxHugepageLimit) {
 	var limit bool
-	d.object(func(name string) {
+	d.Object(func(name string) {
 		switch name {
 		case "pageSize":
-			str(d, &h.Pagesize)
+			jsonr.Str(d, &h.Pagesize)
 		case "limit":
 			limit = true
-			unsigned(d, &h.Limit)
+			jsonr.Unsigned(d, &h.Limit)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
-	d.need(limit, "limit")
+	d.Need(limit, "limit")
 }
 
-func decodeNetwork(d *decoder, n *specs.LinuxNetwork) {
-	d.object(func(name string) {
+func decodeNetwork(d *jsonr.Decoder, n *specs.LinuxNetwork) {
+	d.Object(func(name string) {
 		switch name {
 		case "classID":
-			unsigned(d, alloc(&n.ClassID))
+			jsonr.Unsigned(d, jsonr.Alloc(&n.ClassID))
 		case "priorities":
-			list(d, &n.Priorities, decodeInterfacePriority)
+			jsonr.List(d, &n.Priorities, decodeInterfacePriority)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeInterfacePriority(d *decoder, p *specs.LinuxInterfacePriority) {
-	d.object(func(name string) {
+func decodeInterfacePriority(d *jsonr.Decoder, p *specs.LinuxInterfacePriority) {
+	d.Object(func(name string) {
 		switch name {
 		case "name":
-			str(d, &p.Name)
+			jsonr.Str(d, &p.Name)
 		case "priority":
-			unsigned(d, &p.Priority)
+			jsonr.Unsigned(d, &p.Priority)
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }
 
-func decodeRdma(d *decoder, r *specs.LinuxRdma) {
-	d.object(func(name string) {
+func decodeRdma(d *jsonr.Decoder, r *specs.LinuxRdma) {
+	d.Object(func(name string) {
 		switch name {
 		case "hcaHandles":
-			unsigned(d, alloc(&r.HcaHandles))
+			jsonr.Unsigned(d, jsonr.Alloc(&r.HcaHandles))
 		case "hcaObjects":
-			unsigned(d, alloc(&r.HcaObjects))
+			jsonr.Unsigned(d, jsonr.Alloc(&r.HcaObjects))
 		default:
-			d.skip()
+			d.Skip()
 		}
 	})
 }

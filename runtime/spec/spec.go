@@ -16,6 +16,8 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/internal/jsonr"
 )
 
 // Versions of the runtime specification that the package implements. Later versions with the same major number are
@@ -91,10 +93,10 @@ func ReadFile(name string) ([]byte, error) {
 // object has the same name twice. A property that is null counts as absent, an unknown one is ignored, and so are the
 // sections of other platforms (windows, solaris, vm, zos, freebsd) whatever they contain.
 func Parse(data []byte) (*specs.Spec, []string, error) {
-	d := decoder{s: string(data)}
+	d := jsonr.New(string(data), foldName)
 	s := new(specs.Spec)
-	decodeSpec(&d, s)
-	if err := d.end(); err != nil {
+	decodeSpec(d, s)
+	if err := d.End(); err != nil {
 		return nil, nil, err
 	}
 	warnings, err := Validate(s)
@@ -111,10 +113,10 @@ func Parse(data []byte) (*specs.Spec, []string, error) {
 // ParseProcess decodes and validates the text of a process document, the value of the property process in config.json.
 // It is what `exec --process FILE` reads.
 func ParseProcess(data []byte) (*specs.Process, []string, error) {
-	d := decoder{s: string(data)}
+	d := jsonr.New(string(data), foldName)
 	p := new(specs.Process)
-	decodeProcess(&d, p)
-	if err := d.end(); err != nil {
+	decodeProcess(d, p)
+	if err := d.End(); err != nil {
 		return nil, nil, err
 	}
 	warnings, err := ValidateProcess(p)
@@ -128,10 +130,10 @@ func ParseProcess(data []byte) (*specs.Process, []string, error) {
 // It is what `update --resources FILE` reads. Limits that only make sense together (memory and swap) are compared only
 // if both are there, because the other one may have been set before.
 func ParseResources(data []byte) (*specs.LinuxResources, []string, error) {
-	d := decoder{s: string(data)}
+	d := jsonr.New(string(data), foldName)
 	r := new(specs.LinuxResources)
-	decodeResources(&d, r)
-	if err := d.end(); err != nil {
+	decodeResources(d, r)
+	if err := d.End(); err != nil {
 		return nil, nil, err
 	}
 	v := validator{}

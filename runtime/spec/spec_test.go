@@ -17,6 +17,8 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/internal/jsonr"
 )
 
 const base = `{
@@ -322,9 +324,9 @@ func TestDecodeEverything(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d, got := decoder{s: string(data)}, new(specs.Spec)
-	decodeSpec(&d, got)
-	if err := d.end(); err != nil {
+	d, got := jsonr.New(string(data), foldName), new(specs.Spec)
+	decodeSpec(d, got)
+	if err := d.End(); err != nil {
 		t.Fatal(err)
 	}
 	if again, _ := json.Marshal(got); !reflect.DeepEqual(got, s) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/internal/jsonr"
 )
 
 // Validate checks everything in a configuration that can be judged without the host, and returns warnings about values
@@ -90,7 +92,7 @@ func isSemVer(s string) bool {
 // isDotted checks the identifiers of a pre-release or of build metadata; numbers of the former have no leading zero.
 func isDotted(s string, pre bool) bool {
 	for id := range strings.SplitSeq(s, ".") {
-		if !isIdentifier(id) || strings.Contains(id, "_") || pre && isNumber(id) && len(id) > 1 && id[0] == '0' {
+		if !jsonr.IsIdentifier(id) || strings.Contains(id, "_") || pre && isNumber(id) && len(id) > 1 && id[0] == '0' {
 			return false
 		}
 	}

@@ -1,15 +1,16 @@
 package state
 
 import (
-	"encoding/json"
-	"fmt"
+	"strconv"
 	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/internal/jsonw"
 )
 
 // encode writes the state as encoding/json would, which costs a short command a noticeable part of its time.
-func (s *State) encode() ([]byte, error) {
+func (s *State) encode() []byte {
 	b := make([]byte, 0, 2048)
 	b = append(b, '{')
 	b = jsonw.Text(b, "ociVersion", s.Version)
@@ -35,11 +36,7 @@ func (s *State) encode() ([]byte, error) {
 	if s.Hooks == nil {
 		b = append(b, "null"...)
 	} else {
-		hooks, err := json.Marshal(s.Hooks)
-		if err != nil {
-			return nil, fmt.Errorf("encode hooks: %w", err)
-		}
-		b = append(b, hooks...)
+		b = encodeHooks(b, s.Hooks)
 	}
 	b = jsonw.Key(b, "cgroup")
 	if len(s.Cgroup) == 0 {
@@ -62,10 +59,52 @@ func (s *State) encode() ([]byte, error) {
 	b = append(jsonw.Key(b, "facts"), '{')
 	b = jsonw.Bool(b, "idMapHelpers", s.Facts.IDMapHelpers)
 	b = jsonw.Uint(b, "sameNamespaces", s.Facts.SameNamespaces)
-	return append(b, "}}"...), nil
+	return append(b, "}}"...)
 }
 
 func (p Process) encode(b []byte) []byte {
 	b = jsonw.Uint(append(b, '{'), "pid", uint64(p.Pid))
 	return append(jsonw.Uint(b, "startTime", p.StartTime), '}')
+}
+
+func encodeHooks(b []byte, h *specs.Hooks) []byte {
+	b = append(b, '{')
+	for _, kind := range [...]struct {
+		name string
+		list []specs.Hook
+	}{
+		{"prestart", h.Prestart}, //nolint:staticcheck // callers still use it
+		{"createRuntime", h.CreateRuntime},
+		{"createContainer", h.CreateContainer},
+		{"startContainer", h.StartContainer},
+		{"poststart", h.Poststart},
+		{"poststop", h.Poststop},
+	} {
+		if len(kind.list) == 0 {
+			continue
+		}
+		b = append(jsonw.Key(b, kind.name), '[')
+		for i, hook := range kind.list {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = encodeHook(b, hook)
+		}
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+func encodeHook(b []byte, h specs.Hook) []byte {
+	b = jsonw.Text(append(b, '{'), "path", h.Path)
+	if len(h.Args) > 0 {
+		b = jsonw.Strings(jsonw.Key(b, "args"), h.Args)
+	}
+	if len(h.Env) > 0 {
+		b = jsonw.Strings(jsonw.Key(b, "env"), h.Env)
+	}
+	if h.Timeout != nil {
+		b = strconv.AppendInt(jsonw.Key(b, "timeout"), int64(*h.Timeout), 10)
+	}
+	return append(b, '}')
 }

@@ -168,11 +168,7 @@ func (c *Container) fill(tmp string) error {
 	if c.lock, err = lockDir(context.Background(), tmp); err != nil {
 		return err
 	}
-	data, err := c.State.encode()
-	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(tmp, stateFile), data, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(tmp, stateFile), c.State.encode(), 0o600); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	if err := os.Rename(tmp, c.path); err != nil {
@@ -224,7 +220,7 @@ func Load(root, id string) (*Container, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
-	if err := json.Unmarshal(data, &c.State); err != nil {
+	if err := c.State.decode(data); err != nil {
 		return nil, fmt.Errorf("decode state %s/%s: %w", c.path, stateFile, err)
 	}
 	return c, nil
@@ -302,11 +298,7 @@ func (c *Container) Path(name string) string { return filepath.Join(c.path, name
 
 // Save replaces state.json by c.State. The state lives no longer than the processes, so it is not forced to the disk.
 func (c *Container) Save() error {
-	data, err := c.State.encode()
-	if err != nil {
-		return fmt.Errorf("encode state: %w", err)
-	}
-	if err := atomicfile.Write(c.Path(stateFile), data, 0o600, atomicfile.NoSync); err != nil {
+	if err := atomicfile.Write(c.Path(stateFile), c.State.encode(), 0o600, atomicfile.NoSync); err != nil {
 		return fmt.Errorf("write state: %w", err)
 	}
 	return nil

@@ -1,4 +1,6 @@
-package spec
+// Package jsonr reads JSON from a text in one pass into variables that the caller names, without reflection: encoding/json first builds
+// a decoder for each type, which takes a fresh process longer than the reading.
+package jsonr
 
 import (
 	"errors"
@@ -23,10 +25,11 @@ type segment struct {
 	isName bool
 }
 
-// decoder reads JSON (RFC 8259) in one pass. The first error sticks and moves the position to the end of the text, so
+// Decoder reads JSON (RFC 8259) in one pass. The first error sticks and moves the position to the end of the text, so
 // that callers need not look at it between values. Decoded strings share memory with the text.
-type decoder struct {
+type Decoder struct {
 	s     string
+	fold  func(name string) string // nil: names count to the letter
 	pos   int
 	depth int
 	path  []segment
@@ -37,16 +40,23 @@ type decoder struct {
 	skipped  int // 1 + where the value began that was skipped last
 }
 
-// end checks that nothing follows the value and returns the first error.
-func (d *decoder) end() error {
+// New returns a decoder of text. For the name of a member that was skipped, fold returns the known name that is meant, "" for none; nil:
+// names count to the letter.
+func New(text string, fold func(name string) string) *Decoder { return &Decoder{s: text, fold: fold} }
+
+// End checks that nothing follows the value and returns the first error.
+func (d *Decoder) End() error {
 	if d.peek(); d.pos < len(d.s) {
 		d.syntax("the end of the text")
 	}
 	return d.err
 }
 
-// fail records the error of the value at the current path.
-func (d *decoder) fail(format string, args ...any) {
+// Err returns the first error so far.
+func (d *Decoder) Err() error { return d.err }
+
+// Fail records the error of the value at the current path.
+func (d *Decoder) Fail(format string, args ...any) {
 	if d.err == nil {
 		msg := fmt.Sprintf(format, args...)
 		if p := formatPath(d.path); p != "" {
@@ -58,7 +68,7 @@ func (d *decoder) fail(format string, args ...any) {
 }
 
 // syntax records that the text is not JSON, with the place, since a path would often not be meaningful.
-func (d *decoder) syntax(want string) {
+func (d *Decoder) syntax(want string) {
 	if d.err == nil {
 		line := 1 + strings.Count(d.s[:d.pos], "\n")
 		col := d.pos - strings.LastIndexByte(d.s[:d.pos], '\n')
@@ -78,8 +88,8 @@ func formatPath(path []segment) string {
 		switch {
 		case !s.isName:
 			b.WriteString("[" + strconv.Itoa(s.index) + "]")
-		case !isIdentifier(s.name):
-			b.WriteString("[" + quote(s.name) + "]")
+		case !IsIdentifier(s.name):
+			b.WriteString("[" + Quote(s.name) + "]")
 		default:
 			if i > 0 {
 				b.WriteByte('.')
@@ -90,7 +100,8 @@ func formatPath(path []segment) string {
 	return b.String()
 }
 
-func isIdentifier(s string) bool {
+// IsIdentifier tells whether a name needs no quotes in a path.
+func IsIdentifier(s string) bool {
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		if c != '_' && c != '-' && (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') {
@@ -100,22 +111,16 @@ func isIdentifier(s string) bool {
 	return s != "" && len(s) <= 64
 }
 
-// quote quotes a value from outside for a message, and cuts a long one.
-func quote(s string) string {
+// Quote quotes a value from outside for a message, and cuts a long one.
+func Quote(s string) string {
 	if len(s) > 80 {
 		return strconv.Quote(strings.ToValidUTF8(s[:80], "")) + "…"
 	}
 	return strconv.Quote(s)
 }
 
-// escape writes a value as [quote] does, without the quotes: runc's callers look for sentences that have none.
-func escape(s string) string {
-	q := strings.TrimSuffix(quote(s), "…")
-	return q[1 : len(q)-1]
-}
-
 // peek skips white space and returns the next byte, or 0 at the end.
-func (d *decoder) peek() byte {
+func (d *Decoder) peek() byte {
 	for d.pos < len(d.s) {
 		switch c := d.s[d.pos]; c {
 		case ' ', '\t', '\n', '\r':
@@ -128,7 +133,7 @@ func (d *decoder) peek() byte {
 }
 
 // wrong records that the next value has another type than the specification wants.
-func (d *decoder) wrong(want string) {
+func (d *Decoder) wrong(want string) {
 	if d.err != nil {
 		return
 	}
@@ -140,7 +145,7 @@ func (d *decoder) wrong(want string) {
 		got = "an array"
 	default:
 		start := d.pos
-		d.skip()
+		d.Skip()
 		if d.err != nil {
 			return
 		}
@@ -149,17 +154,17 @@ func (d *decoder) wrong(want string) {
 			got = strings.ToValidUTF8(got[:80], "") + "…"
 		}
 	}
-	d.fail("want %s, got %s", want, got)
+	d.Fail("want %s, got %s", want, got)
 }
 
 // open enters an array or object.
-func (d *decoder) open(bracket byte, want string) bool {
+func (d *Decoder) open(bracket byte, want string) bool {
 	if d.peek() != bracket {
 		d.wrong(want)
 		return false
 	}
 	if d.depth++; d.depth > maxDepth {
-		d.fail("nested deeper than %d levels", maxDepth)
+		d.Fail("nested deeper than %d levels", maxDepth)
 		return false
 	}
 	d.pos++
@@ -167,7 +172,7 @@ func (d *decoder) open(bracket byte, want string) bool {
 }
 
 // more reports whether another element follows and consumes the comma before it, or the closing bracket.
-func (d *decoder) more(first bool, bracket byte) bool {
+func (d *Decoder) more(first bool, bracket byte) bool {
 	switch c := d.peek(); {
 	case c == bracket:
 		d.pos++
@@ -183,8 +188,8 @@ func (d *decoder) more(first bool, bracket byte) bool {
 	return false
 }
 
-// object reads an object and calls member, which must consume the value, for each name whose value is not null.
-func (d *decoder) object(member func(name string)) {
+// Object reads an object and calls member, which must consume the value, for each name whose value is not null.
+func (d *Decoder) Object(member func(name string)) {
 	if !d.open('{', "an object") {
 		return
 	}
@@ -208,7 +213,7 @@ func (d *decoder) object(member func(name string)) {
 		} else {
 			start := d.pos
 			member(name)
-			if d.skipped == start+1 && d.skipping == 0 {
+			if d.fold != nil && d.skipped == start+1 && d.skipping == 0 {
 				many = d.again(name, start, base, many, member)
 			}
 		}
@@ -221,8 +226,8 @@ func (d *decoder) object(member func(name string)) {
 }
 
 // again reads the value of an unknown property once more if its name is one that is known when case does not count.
-func (d *decoder) again(name string, start, base int, many map[string]struct{}, member func(name string)) map[string]struct{} {
-	known := foldName(name)
+func (d *Decoder) again(name string, start, base int, many map[string]struct{}, member func(name string)) map[string]struct{} {
+	known := d.fold(name)
 	if known == "" || d.err != nil {
 		return many
 	}
@@ -236,7 +241,7 @@ func (d *decoder) again(name string, start, base int, many map[string]struct{}, 
 
 // unique refuses a name that the object already has: which of the two values counts differs between parsers, so a check
 // that another program made may have looked at the other one.
-func (d *decoder) unique(name string, base int, many map[string]struct{}) map[string]struct{} {
+func (d *Decoder) unique(name string, base int, many map[string]struct{}) map[string]struct{} {
 	seen := false
 	switch have := d.names[base:]; {
 	case many != nil:
@@ -255,13 +260,13 @@ func (d *decoder) unique(name string, base int, many map[string]struct{}) map[st
 		d.names = append(d.names, name)
 	}
 	if seen {
-		d.fail("duplicate name")
+		d.Fail("duplicate name")
 	}
 	return many
 }
 
-// list reads an array. A given empty array is not nil, because absent and empty differ for some properties.
-func list[T any](d *decoder, dst *[]T, elem func(*decoder, *T)) {
+// List reads an array. A given empty array is not nil, because absent and empty differ for some properties.
+func List[T any](d *Decoder, dst *[]T, elem func(*Decoder, *T)) {
 	if !d.open('[', "an array") {
 		return
 	}
@@ -279,13 +284,13 @@ func list[T any](d *decoder, dst *[]T, elem func(*decoder, *T)) {
 	*dst = out
 }
 
-// dict reads an object whose names are data.
-func dict[T any](d *decoder, dst *map[string]T, elem func(*decoder, *T)) {
+// Dict reads an object whose names are data.
+func Dict[T any](d *Decoder, dst *map[string]T, elem func(*Decoder, *T)) {
 	out := map[string]T{}
-	d.object(func(name string) {
+	d.Object(func(name string) {
 		var e T
 		if strings.IndexByte(name, 0) >= 0 {
-			d.fail("name contains a NUL byte")
+			d.Fail("name contains a NUL byte")
 		}
 		elem(d, &e)
 		out[name] = e
@@ -293,8 +298,8 @@ func dict[T any](d *decoder, dst *map[string]T, elem func(*decoder, *T)) {
 	*dst = out
 }
 
-// skip reads a value of any type.
-func (d *decoder) skip() {
+// Skip reads a value of any type.
+func (d *Decoder) Skip() {
 	d.peek()
 	start := d.pos
 	d.skipping++
@@ -305,13 +310,23 @@ func (d *decoder) skip() {
 	}
 }
 
-func (d *decoder) skipValue() {
+// Raw reads a value of any type and stores its text.
+func Raw[T ~[]byte](d *Decoder, dst *T) {
+	d.peek()
+	start := d.pos
+	d.Skip()
+	if d.err == nil {
+		*dst = T(d.s[start:d.pos])
+	}
+}
+
+func (d *Decoder) skipValue() {
 	switch c := d.peek(); {
 	case c == '{':
-		d.object(func(string) { d.skip() })
+		d.Object(func(string) { d.Skip() })
 	case c == '[':
 		var ignored []struct{}
-		list(d, &ignored, func(d *decoder, _ *struct{}) { d.skip() })
+		List(d, &ignored, func(d *Decoder, _ *struct{}) { d.Skip() })
 	case c == '"':
 		d.quoted()
 	case c == 't':
@@ -327,7 +342,7 @@ func (d *decoder) skipValue() {
 	}
 }
 
-func (d *decoder) literal(word string) {
+func (d *Decoder) literal(word string) {
 	if !strings.HasPrefix(d.s[d.pos:], word) {
 		d.syntax("a value")
 		return
@@ -336,7 +351,7 @@ func (d *decoder) literal(word string) {
 }
 
 // number reads a number and returns its text.
-func (d *decoder) number() string {
+func (d *Decoder) number() string {
 	start := d.pos
 	digits := func() {
 		if d.pos >= len(d.s) || d.s[d.pos] < '0' || d.s[d.pos] > '9' {
@@ -368,7 +383,7 @@ func (d *decoder) number() string {
 }
 
 // quoted reads a string. The text between the quotes is returned as it is if nothing in it is escaped.
-func (d *decoder) quoted() string {
+func (d *Decoder) quoted() string {
 	d.pos++
 	start, ascii := d.pos, true
 	for ; d.pos < len(d.s); d.pos++ {
@@ -394,7 +409,7 @@ func (d *decoder) quoted() string {
 }
 
 // escaped reads the rest of a string from its first escape sequence on.
-func (d *decoder) escaped(start int) string {
+func (d *Decoder) escaped(start int) string {
 	b := []byte(d.s[start:d.pos])
 	for d.pos < len(d.s) {
 		c := d.s[d.pos]
@@ -419,7 +434,7 @@ func (d *decoder) escaped(start int) string {
 }
 
 // escape appends the character that the escape sequence at the position stands for.
-func (d *decoder) escape(b []byte) []byte {
+func (d *Decoder) escape(b []byte) []byte {
 	const from, to = `"\/bfnrt`, "\"\\/\b\f\n\r\t"
 	if d.pos++; d.pos < len(d.s) {
 		if i := strings.IndexByte(from, d.s[d.pos]); i >= 0 {
@@ -446,7 +461,7 @@ func (d *decoder) escape(b []byte) []byte {
 }
 
 // hex4 reads uXXXX.
-func (d *decoder) hex4() rune {
+func (d *Decoder) hex4() rune {
 	d.pos++
 	if d.pos+4 <= len(d.s) {
 		if n, err := strconv.ParseUint(d.s[d.pos:d.pos+4], 16, 16); err == nil {
@@ -458,8 +473,8 @@ func (d *decoder) hex4() rune {
 	return 0
 }
 
-// text reads a string that is data and may contain any character.
-func text(d *decoder, dst *string) {
+// Text reads a string that is data and may contain any character.
+func Text(d *Decoder, dst *string) {
 	if d.peek() != '"' {
 		d.wrong("a string")
 		return
@@ -467,17 +482,18 @@ func text(d *decoder, dst *string) {
 	*dst = d.quoted()
 }
 
-// str reads a string that may become an argument of a system call, where a NUL byte would end it early.
-func str[T ~string](d *decoder, dst *T) {
+// Str reads a string that may become an argument of a system call, where a NUL byte would end it early.
+func Str[T ~string](d *Decoder, dst *T) {
 	var s string
-	text(d, &s)
+	Text(d, &s)
 	if strings.IndexByte(s, 0) >= 0 {
-		d.fail("%s contains a NUL byte", quote(s))
+		d.Fail("%s contains a NUL byte", Quote(s))
 	}
 	*dst = T(s)
 }
 
-func boolean(d *decoder, dst *bool) {
+// Boolean reads true or false.
+func Boolean(d *Decoder, dst *bool) {
 	switch d.peek() {
 	case 't':
 		d.literal("true")
@@ -490,7 +506,7 @@ func boolean(d *decoder, dst *bool) {
 }
 
 // integer returns the text of a number without fraction and exponent.
-func (d *decoder) integer(want string) string {
+func (d *Decoder) integer(want string) string {
 	if c := d.peek(); c != '-' && (c < '0' || c > '9') {
 		d.wrong(want)
 		return ""
@@ -505,18 +521,20 @@ func (d *decoder) integer(want string) string {
 	return s
 }
 
-func signed[T int | int32 | int64](d *decoder, dst *T) {
+// Signed reads an integer.
+func Signed[T int | int32 | int64](d *Decoder, dst *T) {
 	s := d.integer("an integer")
 	if d.err != nil {
 		return
 	}
 	n, err := strconv.ParseInt(s, 10, 64)
 	if *dst = T(n); err != nil || int64(*dst) != n {
-		d.fail("%s is out of range", s)
+		d.Fail("%s is out of range", s)
 	}
 }
 
-func unsigned[T ~uint | ~uint16 | ~uint32 | ~uint64](d *decoder, dst *T) {
+// Unsigned reads an integer of at least 0.
+func Unsigned[T ~uint | ~uint16 | ~uint32 | ~uint64](d *Decoder, dst *T) {
 	limit := uint64(^T(0))
 	s := d.integer("an integer of at least 0")
 	if d.err != nil {
@@ -527,22 +545,22 @@ func unsigned[T ~uint | ~uint16 | ~uint32 | ~uint64](d *decoder, dst *T) {
 	}
 	n, err := strconv.ParseUint(s, 10, 64)
 	if err != nil || n > limit {
-		d.fail("want an integer from 0 to %d, got %s", limit, s)
+		d.Fail("want an integer from 0 to %d, got %s", limit, s)
 		return
 	}
 	*dst = T(n)
 }
 
-// alloc makes an optional value present.
-func alloc[T any](p **T) *T {
+// Alloc makes an optional value present.
+func Alloc[T any](p **T) *T {
 	*p = new(T)
 	return *p
 }
 
-// need fails at a member of the current object that is required but was not there.
-func (d *decoder) need(seen bool, name string) {
+// Need fails at a member of the current object that is required but was not there.
+func (d *Decoder) Need(seen bool, name string) {
 	if !seen && d.err == nil {
 		d.path = append(d.path, segment{name: name, isName: true})
-		d.fail("missing")
+		d.Fail("missing")
 	}
 }
