@@ -66,6 +66,8 @@ type program struct {
 	res     *Resources
 	first   int    // descriptor that the program does not get
 	held    []int  // of heldNamespaces, open in the child
+	pidNS   int    // slot of the pid namespace that is joined for children
+	closed  bool   // the child was born with no descriptor of the runtime's
 	asked   bool   // the child has questions on its way: see stageReady
 	helper  int    // first instruction of the helper
 	ends    [2]int // of the socket pair between the child and its helper, while it is open here

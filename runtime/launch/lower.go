@@ -113,6 +113,9 @@ func (p *program) mount(o plan.Mount) {
 		p.detail(p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_SET_STRING), p.str("source"), p.str(o.Source), val(0)),
 			"source=%s", o.Source)
 	}
+	if o.Joined {
+		p.detail(p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_SET_FD), p.str("pidns"), val(0), fd(p.pidNS)), "pidns")
+	}
 	p.fsOptions(o.Data)
 	create := p.sys(unix.SYS_FSCONFIG, fd(slotT0), val(unix.FSCONFIG_CMD_CREATE), val(0), val(0), val(0))
 	if len(o.Data) > 0 {

@@ -28,7 +28,11 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", o.What(), err)
 		}
-		p.sys(unix.SYS_SETNS, fd(p.slot(f.Fd())), val(o.Flag))
+		ns := p.slot(f.Fd())
+		if o.Flag == plan.NewPID {
+			p.pidNS = ns
+		}
+		p.sys(unix.SYS_SETNS, fd(ns), val(o.Flag))
 	case plan.JoinProcess:
 		p.undumpable()
 		switch {
@@ -43,7 +47,12 @@ func (p *program) lowerNamespace(op plan.Op) error {
 	case plan.CloneChild:
 		p.do(doClone, noSlot, uintptr(o.Flags|unix.CLONE_PARENT))
 	case plan.CloseAll:
-		p.closeBut(3+o.Keep, p.slots[slotSync])
+		keep := []int{slotSync}
+		if o.Listen {
+			keep = append(keep, slotListen)
+		}
+		p.first, p.closed = 3+o.Keep, true
+		p.closeOthers(p.first, keep)
 		if o.Forget {
 			return p.forgetRuntime()
 		}
@@ -262,7 +271,7 @@ func (p *program) lowerUser(op plan.Op) error {
 		p.res.paths = p.mem.words(paths)
 		p.do(doFind, slotFound, p.res.paths, uintptr(len(paths)))
 	case plan.WaitStart:
-		p.waitStart()
+		return p.waitStart()
 	case plan.Exec:
 		if o.Path != "" {
 			p.res.paths = p.mem.words([]uintptr{p.mem.str(o.Path)})
@@ -342,14 +351,6 @@ func (p *program) chdir(o plan.Chdir) {
 	}
 }
 
-// closeBut closes every descriptor from first on but one.
-func (p *program) closeBut(first int, keep uintptr) {
-	if uintptr(first) < keep {
-		p.sys(unix.SYS_CLOSE_RANGE, val(first), val(keep-1), val(0))
-	}
-	p.sys(unix.SYS_CLOSE_RANGE, val(keep+1), val(^uint32(0)), val(0))
-}
-
 // leaveNewlines has the terminal in slotSlave write what the program writes: the terminal of the person, if there is one, makes
 // "\r\n" of a newline, and a pipe or a file gets the program's own bytes. Whoever takes the master by a socket decides for himself.
 func (p *program) leaveNewlines() {
@@ -362,6 +363,12 @@ func (p *program) leaveNewlines() {
 // closeInherited closes what the child has of its parent's but the listening socket, the namespaces that it holds and what is in
 // slots: it waits perhaps for days, and copies of the parent's descriptors would keep locks and files busy.
 func (p *program) closeInherited(slots ...int) {
+	if p.closed { // by CloseAll
+		if len(slots) == 0 {
+			p.close(slotSync)
+		}
+		return
+	}
 	slots = append(slots, slotListen)
 	for _, i := range p.held {
 		slots = append(slots, slotNamespaces+i)
@@ -404,11 +411,13 @@ func startMemory() (from, to uintptr, err error) {
 
 // waitStart forgets what the child has of its parent's memory and waits for start. A caller that goes away without a word
 // changes nothing.
-func (p *program) waitStart() {
-	p.closeInherited()
-	for _, r := range p.res.forget {
-		p.ignore(p.do(doForget, noSlot, r[0], r[1]), unix.EINVAL, unix.ENOMEM, unix.EBUSY)
+func (p *program) waitStart() error {
+	if !p.closed { // else the intermediate process has done it
+		if err := p.forgetRuntime(); err != nil {
+			return err
+		}
 	}
+	p.closeInherited()
 	again := p.here()
 	p.sysTo(slotConn, unix.SYS_ACCEPT4, fd(slotListen), val(0), val(0), val(unix.SOCK_CLOEXEC))
 	p.do(doRelay, noSlot, slotConn)
@@ -427,4 +436,5 @@ func (p *program) waitStart() {
 	r := record{kind: recordStage, value: uint32(stageReady)}
 	sent := p.sys(unix.SYS_SENDTO, fd(slotConn), arg{v: put(p.mem, r)}, val(unsafe.Sizeof(r)), val(unix.MSG_NOSIGNAL), val(0), val(0))
 	p.ignore(sent, unix.EPIPE, unix.ECONNRESET) // start was killed after its word: the program runs all the same
+	return nil
 }

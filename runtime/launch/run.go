@@ -41,7 +41,6 @@ type Resources struct {
 	maps   []*os.File // user namespaces, one for each of plan.Plan.Thread
 	paths  uintptr
 	home   uintptr // HOME=… once the child has looked it up; 0: the environment has one
-	forget [][2]uintptr
 }
 
 // open opens a path for the child and closes it after the clone.
@@ -199,9 +198,6 @@ func (p *program) build(pl *plan.Plan) (m *machine, err error) {
 	}
 	for _, ops := range [][]plan.Op{pl.Outer, pl.Child} {
 		for _, op := range ops {
-			if _, ok := op.(plan.WaitStart); ok {
-				p.res.forget = forgettable(p.mem)
-			}
 			if err := p.lower(op); err != nil {
 				return nil, err
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/tare-oci/tare/internal/sys/pty"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/hooks"
+	"github.com/tare-oci/tare/runtime/launch"
 	"github.com/tare-oci/tare/runtime/plan"
 	"github.com/tare-oci/tare/runtime/spec"
 	"github.com/tare-oci/tare/runtime/state"
@@ -167,6 +168,11 @@ func (p *prepared) facts(r *Runtime, o *CreateOptions) (err error) {
 	if strings.HasSuffix(linux.RootfsPropagation, "shared") && p.spec.Root != nil {
 		if p.host.RootMount, err = mountOf(p.rootfs()); err != nil {
 			return err
+		}
+	}
+	for _, ns := range linux.Namespaces {
+		if ns.Type == specs.PIDNamespace && ns.Path != "" {
+			p.host.ProcByDescriptor = launch.ProcByDescriptor()
 		}
 	}
 	if o.NoPivot {

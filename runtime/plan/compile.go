@@ -39,6 +39,8 @@ type Host struct {
 	SameNamespaces uint64
 	// ProcMounts are the mount points of proc and sysfs that stay reachable without pivot_root(2); needed for NoPivot only.
 	ProcMounts []string
+	// ProcByDescriptor: the kernel mounts a procfs of any pid namespace (Linux 6.17).
+	ProcByDescriptor bool
 }
 
 // CgroupMount is one entry of a version 1 mount of type cgroup.
@@ -69,6 +71,7 @@ type compiler struct {
 	joined   map[string]string // type → path
 	userns   bool              // new or joined
 	exec     bool              // for a container that exists
+	aside    bool              // see buildsAside
 	program  string            // ExecInput.Program
 	exactEnv bool              // ExecInput.ExactEnv
 	protect  []Op              // mounts to make read-only at the end
@@ -209,6 +212,10 @@ func (c *compiler) enter() error {
 	var newTime []Op
 	if c.newFlags&NewTime != 0 {
 		newTime = []Op{NewTimeNamespace{c.linux.TimeOffsets}}
+	}
+	if c.buildsAside() {
+		c.enterAside(cgroups, newTime, joins, cloneFlags|inside)
+		return nil
 	}
 	if outer {
 		// The time namespace comes where the right to make it is: before root of the host gives it up, after others get it.

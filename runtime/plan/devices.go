@@ -46,6 +46,9 @@ func (c *compiler) devices() error {
 	}
 	for _, l := range devLinks {
 		l.IfExists = "/proc/self"
+		if c.aside { // the present process has no number in that procfs
+			l.IfExists = "/proc/1"
+		}
 		c.add(l)
 	}
 	c.add(Symlink{Path: "/dev/core", Target: "/proc/kcore", IfExists: "/proc/kcore"},

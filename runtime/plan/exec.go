@@ -57,8 +57,7 @@ func CompileExec(in ExecInput, host *Host, opts Options) (*Plan, error) {
 	if in.Hook {
 		c.add(Chdir{Path: p.Cwd}, CallerUmask{})
 		if outer {
-			c.plan.Outer = append(c.plan.Child, CloseAll{}, CloneChild{})
-			c.plan.Child = nil
+			c.leave(false, nil)
 		}
 		c.add(NewSession{})
 		if err := c.limits(&specs.Process{}); err != nil {

@@ -49,12 +49,17 @@ func (c *compiler) filter(p *specs.Process, outer bool) (*loading, error) {
 	switch {
 	case f.Notify && !outer: // create hands the listener to the agent, and fails if it cannot
 		load.early = []Op{op}
-	case outer && !f.Notify && f.Refused(afterBirth...) == "":
+	case outer && !f.Notify && f.Refused(c.afterBirth()...) == "":
 		load.early = []Op{op}
 	case outer && !c.userns && c.mayTrace():
 		// The process would be seen without the filter, perhaps with CAP_SYS_ADMIN, by another one that can seize it.
 		return nil, fmt.Errorf("linux.seccomp: the profile refuses or notifies %s, which an exec needs once the filter is loaded, and processes of "+
 			"the container have CAP_SYS_PTRACE and could take over an exec that loads it later", c.refusedCall(f))
+	case c.aside && load.admin:
+		// What the processes of the joined namespace may do is not known.
+		return nil, fmt.Errorf("linux.seccomp: the profile refuses or notifies %s, which a container in the pid namespace of another one needs once "+
+			"the filter is loaded; loaded later it needs process.noNewPrivileges, so that nobody there can take over CAP_SYS_ADMIN",
+			c.refusedCall(f))
 	case !outer && c.opts.WaitStart && f.Refused(c.afterCreate()...) == "":
 		load.early = []Op{op}
 	default:
@@ -70,7 +75,7 @@ func (c *compiler) mayTrace() bool {
 }
 
 func (c *compiler) refusedCall(f *seccomp.Filter) string {
-	if name := f.Refused(afterBirth...); name != "" {
+	if name := f.Refused(c.afterBirth()...); name != "" {
 		return name
 	}
 	return "system calls" // of a profile with a listener
@@ -79,7 +84,7 @@ func (c *compiler) refusedCall(f *seccomp.Filter) string {
 // Calls that the child makes after an early filter: those of an exec's intermediate process and its child, and those of a container
 // that waits for start. launch makes them; TestCallsOfEarlyFilter of test/runtime allows no others.
 var (
-	afterBirth = []seccomp.Call{{Name: "capset"}, {Name: "clone", Args: [6]uint64{cloneParent}}, {Name: "write"}, {Name: "exit_group"}, {Name: "setsid"},
+	born = []seccomp.Call{{Name: "capset"}, {Name: "clone", Args: [6]uint64{cloneParent}}, {Name: "write"}, {Name: "exit_group"}, {Name: "setsid"},
 		{Name: "ioctl", Args: [6]uint64{0, tiocsctty}}, {Name: "read"}, {Name: "prlimit64"}, {Name: "execve"}}
 	waiting = []seccomp.Call{{Name: "capset"}, {Name: "write"}, {Name: "close_range"}, {Name: "madvise"}, {Name: "accept4"},
 		{Name: "read"}, {Name: "close"}, {Name: "sendto"}, {Name: "execve"}, {Name: "exit_group"}}
@@ -91,6 +96,14 @@ func (c *compiler) afterCreate() []seccomp.Call {
 		return append([]seccomp.Call{{Name: "sendmsg"}}, waiting...)
 	}
 	return waiting
+}
+
+// afterBirth are the calls of an intermediate process and its child; a container that waits for start makes those for that too.
+func (c *compiler) afterBirth() []seccomp.Call {
+	if !c.opts.WaitStart {
+		return born
+	}
+	return append([]seccomp.Call{{Name: "accept4"}, {Name: "close"}, {Name: "sendto"}}, born...)
 }
 
 // Arguments of the calls above, of sched.h and ioctls.h.

@@ -41,6 +41,11 @@ func rootless() *Host {
 	return h
 }
 
+func procByDescriptor(h *Host) *Host {
+	h.ProcByDescriptor = true
+	return h
+}
+
 // with is the default configuration without a terminal, changed.
 func with(changes ...func(*specs.Spec)) *specs.Spec {
 	s := spec.Default()
@@ -117,6 +122,7 @@ func TestGolden(t *testing.T) {
 		{"userns", with(userns), hybrid(), create},
 		{"rootless", with(func(s *specs.Spec) { spec.ToRootless(s, 1000, 1000) }), rootless(), create},
 		{"joined", with(joined), hybrid(), create},
+		{"joined-aside", with(joined, docker), procByDescriptor(hybrid()), create},
 		{"time", with(timed), hybrid(), create},
 		{"docker", with(docker), v2(), create},
 		{"net-devices", with(netDevices, userns), v2(), create},

@@ -61,6 +61,7 @@ func (c *compiler) fsMount(m *specs.Mount, dest string, o parsedOptions) error {
 	}
 	op := Mount{Type: m.Type, Source: m.Source, Dest: dest, At: placeOf(dest), Attr: o.attr, CopyUp: o.copyUp}
 	op.NoSymlink = ordinaryDirectory(m.Type, op.At)
+	op.Joined = c.aside && m.Type == "proc"
 	op.Data = append(append([]string{}, o.flags...), data...)
 	op.TakeMode = m.Type == "tmpfs" && !hasKey(data, "mode")
 	op.MayBindSys = m.Type == "sysfs" && c.userns && c.newFlags&NewNet == 0

@@ -88,6 +88,7 @@ func (o CloneChild) What() string { return "clone the child with " + FlagNames(o
 // the processes of the container, and one that may trace it could take them (CVE-2016-9962).
 type CloseAll struct {
 	Keep   int
+	Listen bool // the socket on which a container waits for start stays open too
 	Forget bool // the runtime's memory too, with the environment of its caller: a process of the container may read it
 }
 
@@ -193,6 +194,7 @@ type Mount struct {
 	MayBindSys         bool     // sysfs that the kernel refuses (the network namespace is not of the user namespace) is bound from the host
 	Name               string   // slot for a later Protect of this mount
 	NoSymlink          bool     // the destination must not be reached through a link
+	Joined             bool     // a procfs of the pid namespace that was joined for children
 	Dirs               []string // directories to make in the new file system before it is attached
 }
 

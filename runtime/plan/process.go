@@ -19,6 +19,9 @@ func (c *compiler) process() error {
 		if !c.opts.WaitStart {
 			return fmt.Errorf("process: missing, there is nothing to run")
 		}
+		if c.aside {
+			c.leave(true, nil)
+		}
 		c.add(NewSession{}, Wait{ForLimits}, Tell{StageCreated}, WaitStart{})
 		return nil
 	}
@@ -29,11 +32,13 @@ func (c *compiler) process() error {
 	if p.Terminal {
 		c.add(UseTerminal{})
 	}
-	c.session(p)
+	if !c.aside {
+		c.session(p)
+	}
 	if !c.opts.NoNewKeyring {
 		c.add(Keyring{"_ses." + c.host.ID})
 	}
-	return c.become(p, false)
+	return c.become(p, c.aside)
 }
 
 // session makes the process the leader of a session, with its terminal.
@@ -84,10 +89,7 @@ func (c *compiler) become(p *specs.Process, outer bool) error {
 	}
 	c.add(find)
 	if outer {
-		c.add(CloseAll{Keep: c.opts.PassedFDs, Forget: !c.userns && c.mayTrace()})
-		c.add(load.early...)
-		c.plan.Outer = append(c.plan.Child, CloneChild{})
-		c.plan.Child = nil
+		c.leave(c.aside || !c.userns && c.mayTrace(), load.early)
 		c.session(p)
 	} else {
 		c.add(CloseOnExec{3 + c.opts.PassedFDs})

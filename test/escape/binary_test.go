@@ -74,7 +74,12 @@ type watched struct {
 
 // watchFor starts one: names are its capabilities, and mask is the same as a hexadecimal number.
 func watchFor(h *H, names, mask string) *watched {
-	b := h.Bundle().Edit(capEdit(names, names, names, "", "")).Args("attack", "watch", mask, "true")
+	return watchWith(h, h.Bundle().Edit(capEdit(names, names, names, "", "")), mask)
+}
+
+// watchWith makes a container such a one.
+func watchWith(h *H, b *Bundle, mask string) *watched {
+	b.Args("attack", "watch", mask, "true")
 	attacker(h, b)
 	r := h.Up(b)
 	h.Await("the watcher", func() bool { return strings.HasPrefix(r.Again().Stdout, "watching") })
@@ -126,13 +131,18 @@ func TestJoiningProcess(t *testing.T) {
 	}
 	// The pid namespace of the container is joined by further containers, as in a pod.
 	joins := func(h *H, w *watched) {
-		pid := h.State(w.b.ID).Pid
 		for range n / 4 {
-			b := h.Bundle().Edit(capEdit("CAP_KILL", "CAP_KILL", "CAP_KILL", "", ""), fmt.Sprintf(`linux.namespaces=[{"type":"pid","path":"/proc/%d/ns/pid"},{"type":"mount"}]`, pid),
-				`-hostname`, `process.env=["`+slowPath+`"]`).WithoutMounts("/sys", "/dev/mqueue")
+			b := h.Bundle().Edit(capEdit("CAP_KILL", "CAP_KILL", "CAP_KILL", "", ""), joinPID(h, w.b), `-hostname`, `process.env=["`+slowPath+`"]`).WithoutMounts("/sys", "/dev/mqueue")
 			h.Want(h.Run(b), "", 0)
 		}
 	}
+	row(t, "issue7 A8 environment and filter with CAP_SYS_PTRACE, exec", func(h *H) {
+		w := watchWith(h, ptracing(h.Bundle()), ptraceMask)
+		for range n {
+			h.Want(h.Do(Cmd{Args: []string{"exec", "--env", slowPath, w.b.ID, "true"}, Env: append([]string{"A=" + secret}, os.Environ()...)}), "", 0)
+		}
+		w.check(h, "environ", "unfiltered", "caps")
+	})
 	row(t, "CVE-2016-9962 without CAP_SYS_PTRACE, exec", func(h *H) {
 		w := watchFor(h, "CAP_KILL", killOnly)
 		execs(h, w)
@@ -166,4 +176,70 @@ func TestInitProcess(t *testing.T) {
 		h.MustRT("start", b.ID)
 		h.Want(h.RT("exec", b.ID, "sh", "-c", "readlink /proc/1/exe"), "/bin/busybox", 0)
 	})
+	row(t, "issue7 A8 the waiting first process shows only its own to CAP_SYS_PTRACE", func(h *H) {
+		b := ptracing(h.Bundle()).Args("sleep", "60")
+		create(h, b)
+		checkWaiting(h, h.RT("exec", b.ID, "sh", "-c", showWaiting))
+	})
+	row(t, "issue7 A8 the waiting first process shows only its own to CAP_SYS_PTRACE in a joined pid namespace", func(h *H) {
+		first := ptracing(h.Bundle()).Args("sleep", "60")
+		h.Up(first)
+		b := ptracing(h.Bundle()).Edit(joinPID(h, first), "-hostname").WithoutMounts("/sys", "/dev/mqueue").Sh("ls /proc/1/fd >/dev/null && ls -l /dev/fd; sleep 60")
+		r := create(h, b)
+		checkWaiting(h, h.RT("exec", first.ID, "sh", "-c", showWaiting))
+		h.MustRT("start", b.ID)
+		h.Await("the list", func() bool { return strings.Contains(r.Again().Stdout, "/proc/self/fd") })
+	})
+}
+
+// ptracing gives a container CAP_SYS_PTRACE, and a filter that the runtime needs no privileges to load.
+func ptracing(b *Bundle) *Bundle {
+	return b.Edit(capEdit(ptraceNames, ptraceNames, ptraceNames, "", ""), `process.noNewPrivileges=true`,
+		ocitest.Seccomp(scmpAllow, ocitest.Rule("mkdir mkdirat", scmpErrno, "")))
+}
+
+// joinPID has a container join the pid namespace of another one.
+func joinPID(h *H, first *Bundle) string {
+	return fmt.Sprintf(`linux.namespaces=[{"type":"pid","path":"/proc/%d/ns/pid"},{"type":"mount"}]`, h.State(first.ID).Pid)
+}
+
+// secret is in the environment and in the arguments of the runtime's caller.
+const secret = "hostsecret"
+
+// create is Create with the secret.
+func create(h *H, b *Bundle) Result {
+	h.Write(b)
+	r := h.Do(Cmd{Args: []string{"create", "--pid-file", h.TempDir() + "/" + secret, "-b", b.Dir, b.ID}, Env: append([]string{"A=" + secret}, os.Environ()...)})
+	h.Want(r, "", 0)
+	return r
+}
+
+// showWaiting shows what a process with CAP_SYS_PTRACE sees of one that waits for start.
+const showWaiting = `for p in /proc/[0-9]*; do grep -q '^Name:.tare' $p/status || continue
+	echo waiting; tr '\0' ' ' <$p/environ; tr '\0' ' ' <$p/cmdline; grep -E '^(Seccomp:|CapPrm|CapBnd|CapEff)' $p/status; readlink $p/fd/*; done; true`
+
+// checkWaiting compares it with what the process is going to be.
+func checkWaiting(h *H, r Result) {
+	if r.Code != 0 || strings.Count(r.Stdout, "waiting") != 1 {
+		h.Errorf("status %d, not one process waits: %s %s", r.Code, r.Stdout, r.Stderr)
+	}
+	sockets := 0
+	for line := range strings.Lines(r.Stdout) {
+		f := strings.Fields(line)
+		switch {
+		case strings.Contains(line, secret):
+			h.Errorf("the environment or the arguments of the runtime are seen: %.200s", line)
+		case strings.HasPrefix(line, "Seccomp:") && f[1] != "2":
+			h.Errorf("it has no seccomp filter")
+		case strings.HasPrefix(line, "Cap") && f[1] != ptraceMask:
+			h.Errorf("it has other capabilities than its own: %s", line)
+		case strings.HasPrefix(line, "socket:"):
+			sockets++ // on which it waits for start
+		case strings.HasPrefix(line, "anon_inode:"), strings.HasPrefix(line, "/") && !strings.HasPrefix(line, "/dev/null"):
+			h.Errorf("it has a descriptor of the runtime: %s", line)
+		}
+	}
+	if sockets > 1 {
+		h.Errorf("it has %d sockets", sockets)
+	}
 }

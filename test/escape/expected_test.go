@@ -16,10 +16,6 @@ func red(does string) ocitest.Deviation { return ocitest.Deviation{Does: does} }
 
 // expected are the tests that are red with a runtime of one version: they must fail there, and no other may.
 var expected = map[string]map[string]ocitest.Deviation{
-	// Open: issue 7 A8 for a container that joins the pid namespace of another by path.
-	"tare-runtime": {
-		"TestJoiningProcess/CVE-2016-9962_issue7_A8_capabilities_with_CAP_SYS_PTRACE,_a_container_in_the_same_pid_namespace": red("its first process is seen with all capabilities"),
-	},
 	"runc 1.1.5": {
 		"TestDestinations/CVE-2019-16884_CVE-2015-3631_mounts_over_proc":                                                       red("mounts inside /proc are accepted"),
 		"TestDestinations/CVE-2019-16884_issue7_A6_mounts_that_a_link_leads_to_proc":                                           red("mounts inside /proc are accepted"),

@@ -31,6 +31,8 @@ type watcher struct {
 //	exe PID PATH      its executable is not one of the container's and could be reached
 //	fd PID N LINK     a descriptor of it could be reached before it became the program
 //	wrote 0 PATH      the executable could be written to
+//	environ PID       its environment was that of the runtime's caller
+//	unfiltered PID    it had no seccomp filter
 //	seized PID        it could be attached to by ptrace(2) before it became the program
 func watch(allowed, comm string) error {
 	mask, err := strconv.ParseUint(allowed, 16, 64)
@@ -156,6 +158,12 @@ func (w *watcher) follow(pid int, dir string, n int) {
 			if v, err := strconv.ParseUint(string(field(status, set)), 16, 64); err == nil && v&^w.allowed != 0 {
 				w.say("caps", pid, fmt.Sprintf("%s%016x of a process named %s", set[:7], v, name))
 			}
+		}
+		if bytes.Contains(status, []byte("\nSeccomp:\t0")) {
+			w.say("unfiltered", pid, "")
+		}
+		if n := w.read(dir + "/environ"); bytes.Contains(w.buf[:n], []byte("hostsecret")) {
+			w.say("environ", pid, "")
 		}
 		var st unix.Stat_t
 		if unix.Stat(dir+"/exe", &st) == nil && !w.mine[[2]uint64{uint64(st.Dev), st.Ino}] {
