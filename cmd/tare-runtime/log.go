@@ -2,13 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/tare-oci/tare/internal/flags"
+	"github.com/tare-oci/tare/internal/sys/kernel"
 )
 
 // logger writes lines in the form in which runc's callers read them: with --log to that file, and errors bare to stderr too,
@@ -77,6 +80,9 @@ func (l *logger) fail(c *command, status int, err error) int {
 		return status
 	}
 	msg := err.Error()
+	if errors.Is(err, syscall.ENOSYS) {
+		msg += kernel.Hint()
+	}
 	if c.name == "exec" {
 		msg = "exec failed: " + msg
 	}

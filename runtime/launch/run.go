@@ -241,8 +241,6 @@ func cloneHint(errno syscall.Errno) string {
 		return " (user namespaces may be switched off, or creating the others needs one)"
 	case unix.ENOSPC, unix.EUSERS:
 		return " (a limit below /proc/sys/user is reached)"
-	case unix.ENOSYS:
-		return " (tare needs Linux 5.14 or newer)"
 	case unix.EBUSY:
 		return " (a cgroup with controllers for its children takes no processes)"
 	}

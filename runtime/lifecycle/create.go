@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/internal/atomicfile"
+	"github.com/tare-oci/tare/internal/sys/pidfd"
 	"github.com/tare-oci/tare/internal/sys/signalpipe"
 	"github.com/tare-oci/tare/internal/sys/unixsock"
 	"github.com/tare-oci/tare/runtime/cgroup"
@@ -59,6 +60,9 @@ func (r *Runtime) Create(ctx context.Context, o CreateOptions) error {
 // look does all that can fail before anything is touched.
 func (k *creation) look(wait bool) (err error) {
 	if err := state.CheckID(k.o.ID); err != nil {
+		return err
+	}
+	if err := pidfd.Check(); err != nil { // before a program runs that nothing could end
 		return err
 	}
 	err = k.r.timed(step{"read the bundle and compile the plan", func() (err error) {

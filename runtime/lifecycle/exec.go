@@ -12,6 +12,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/sys/pidfd"
 	"github.com/tare-oci/tare/internal/sys/signalpipe"
 	"github.com/tare-oci/tare/internal/sys/unixsock"
 	"github.com/tare-oci/tare/runtime/cgroup"
@@ -71,6 +72,9 @@ func (r *Runtime) inside(c *state.Container, s *specs.Spec) (*inside, error) {
 		return nil, err
 	}
 	in := &inside{r: r, spec: s, host: host, namespaces: namespaceFlags(s, c.Facts), noNewKeyring: c.NoNewKeyring}
+	if err := pidfd.Check(); err != nil { // before a process is made that nothing could end
+		return nil, err
+	}
 	fd, err := open(c.Init)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,17 @@ func Open(pid int) (*Pidfd, error) {
 	return &Pidfd{fd}, nil
 }
 
+// Check returns ENOSYS if processes cannot be opened or signalled here, so that no process is started that could not be ended.
+func Check() error {
+	if _, err := unix.PidfdOpen(0, 0); err == unix.ENOSYS {
+		return fmt.Errorf("open processes by pidfd_open: %w", err)
+	}
+	if err := unix.PidfdSendSignal(-1, 0, nil, 0); err == unix.ENOSYS {
+		return fmt.Errorf("signal processes by pidfd_send_signal: %w", err)
+	}
+	return nil
+}
+
 // Fd returns the descriptor's number; it stays p's.
 func (p *Pidfd) Fd() int { return p.fd }
 

@@ -19,6 +19,7 @@ import (
 //	probe swap A B            exchanges two paths over and over (outside, for races)
 //	probe watch FILE           writes the permitted sets of the processes that it sees to the file, until it is killed
 //	probe deaf FILE [ARG]…    ignores and blocks every signal, and executes the file (outside)
+//	probe without NR FILE [ARG]…  executes the file on a kernel that seems to lack a system call (outside)
 func probe(args []string) int {
 	if len(args) == 0 {
 		return 2
@@ -51,6 +52,16 @@ func probe(args []string) int {
 	case "deaf":
 		deafen()
 		fmt.Println(unix.Exec(args[1], args[1:], os.Environ()))
+		return 1
+	case "without":
+		n, err := strconv.ParseUint(args[1], 10, 32)
+		if err == nil {
+			err = refuse(uint32(n))
+		}
+		if err == nil {
+			err = unix.Exec(args[2], args[2:], os.Environ())
+		}
+		fmt.Fprintln(os.Stderr, "probe without", args[1], err)
 		return 1
 	case "notify":
 		c, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
