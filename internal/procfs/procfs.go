@@ -13,7 +13,11 @@ import (
 type Stat struct {
 	State     byte   // field 3: R S D Z T t X …
 	StartTime uint64 // field 22: when the process started, in clock ticks after boot
+	Forked    bool   // a flag of field 9, PF_FORKNOEXEC: it has executed no program since it was cloned
 }
+
+// forkNoExec is PF_FORKNOEXEC of the kernel's linux/sched.h.
+const forkNoExec = 0x40
 
 // Dead tells whether the process has exited: it is a zombie, or being reaped.
 func (s Stat) Dead() bool { return s.State == 'Z' || s.State == 'X' || s.State == 'x' }
@@ -48,14 +52,18 @@ func parseStat(data []byte) (Stat, error) {
 	if err != nil {
 		return Stat{}, fmt.Errorf("parse start time: %w", err)
 	}
-	return Stat{State: f[0][0], StartTime: start}, nil
+	flags, err := strconv.ParseUint(string(f[6]), 10, 64)
+	if err != nil {
+		return Stat{}, fmt.Errorf("parse flags: %w", err)
+	}
+	return Stat{State: f[0][0], StartTime: start, Forked: flags&forkNoExec != 0}, nil
 }
 
-// Alive tells whether the process that had number pid and started at tick start still runs.
-func Alive(pid int, start uint64) bool {
+// Running returns what the kernel says of the process that had number pid and started at tick start; false: it has ended.
+func Running(pid int, start uint64) (Stat, bool) {
 	if pid <= 0 {
-		return false
+		return Stat{}, false
 	}
 	s, err := ReadStat(pid)
-	return err == nil && !s.Dead() && s.StartTime == start
+	return s, err == nil && !s.Dead() && s.StartTime == start
 }

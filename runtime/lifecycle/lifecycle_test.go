@@ -15,6 +15,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/procfs/procfstest"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/state"
 )
@@ -123,7 +124,15 @@ func (w *world) container(id string, edit func(*state.Container)) state.Process 
 	return c.Init
 }
 
-func created(c *state.Container) { os.WriteFile(c.Path(state.StartSocket), nil, 0o600) }
+// created makes c one that waits for start.
+func (w *world) created(c *state.Container) {
+	p, err := state.Find(procfstest.Forked(w.t))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c.Init, w.fake.pids = p, []int{p.Pid}
+	os.WriteFile(c.Path(state.StartSocket), nil, 0o600)
+}
 
 func (w *world) want(id string, want state.Status) {
 	w.t.Helper()
@@ -160,7 +169,7 @@ func TestKill(t *testing.T) {
 	if err := w.Kill(ctx, "c", syscall.SIGTERM, true); err != nil {
 		t.Errorf("kill --all of a stopped container = %v", err)
 	}
-	p = w.container("created", created)
+	p = w.container("created", w.created)
 	w.want("created", state.Created)
 	if err := w.Kill(ctx, "created", syscall.SIGKILL, false); err != nil {
 		t.Fatal(err)
@@ -255,7 +264,7 @@ func TestDelete(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.gone("c", p)
-	p = w.container("created", created)
+	p = w.container("created", w.created)
 	if err := w.Delete(ctx, "created", false); err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +331,7 @@ func TestPoststop(t *testing.T) {
 func TestListAndPs(t *testing.T) {
 	w := newWorld(t)
 	p := w.container("b", nil)
-	w.container("a", created)
+	w.container("a", w.created)
 	if err := os.MkdirAll(filepath.Join(w.Root, "broken"), 0o700); err != nil {
 		t.Fatal(err)
 	}

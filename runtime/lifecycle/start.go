@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -33,7 +35,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	case s == state.Paused && c.Status() == state.Created:
 		return errors.New("cannot start a paused container: resume it first")
 	case s != state.Created:
-		return errors.New("cannot start an already running container")
+		return errStarted
 	case c.NoProcess:
 		return fmt.Errorf("cannot start container %s: its configuration has no process", id)
 	}
@@ -64,10 +66,27 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	return nil
 }
 
+var errStarted = errors.New("cannot start an already running container")
+
+// startedBefore waits, for a second at most, for the program of a container whose init does not listen any more: it got its word from a
+// start that was killed.
+func startedBefore(c *state.Container) bool {
+	for range 500 {
+		if s := c.Status(); s != state.Created {
+			return s == state.Running
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return false
+}
+
 // release lets the waiting init go on to the program.
 func release(c *state.Container, s *specs.Spec) error {
 	path := c.Path(state.StartSocket)
 	conn, err := unixsock.Dial(path)
+	if errors.Is(err, syscall.ECONNREFUSED) && startedBefore(c) {
+		return errStarted
+	}
 	if err != nil {
 		return fmt.Errorf("reach the container's first process: %w", err)
 	}

@@ -34,7 +34,8 @@ const (
 	configFile = "config.json"
 
 	// StartSocket is the listening unix socket that the container's init holds while it waits for start. Whoever starts
-	// the container removes it: a container whose socket exists is created, one without is running.
+	// the container removes it. A container is created while its socket exists and its init has executed no program: a start that was
+	// killed leaves the socket behind.
 	StartSocket = "start.sock"
 )
 
@@ -86,7 +87,10 @@ func Find(pid int) (Process, error) {
 }
 
 // Alive tells whether p still runs; a zombie does not.
-func (p Process) Alive() bool { return procfs.Alive(p.Pid, p.StartTime) }
+func (p Process) Alive() bool {
+	_, alive := procfs.Running(p.Pid, p.StartTime)
+	return alive
+}
 
 // Container is one container's state and its directory. It is not safe for concurrent use.
 type Container struct {

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tare-oci/tare/internal/procfs/procfstest"
 )
 
 func TestCheckID(t *testing.T) {
@@ -163,10 +165,18 @@ func TestStatus(t *testing.T) {
 	if err := os.WriteFile(c.Path(StartSocket), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	status(Running) // the start that should have removed it was killed
+	executed := c.Init
+	if c.Init, err = Find(procfstest.Forked(t)); err != nil {
+		t.Fatal(err)
+	}
 	status(Created)
 	c.Init.StartTime++
 	status(Stopped)
 	c.Init.StartTime--
+	os.Remove(c.Path(StartSocket))
+	status(Running) // a restored one
+	c.Init = executed
 	p.Process.Kill()
 	if _, err := os.ReadFile("/proc/self/stat"); err != nil {
 		t.Fatal(err)

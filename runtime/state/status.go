@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/internal/procfs"
 )
 
 // Status says where in its life a container is: the specification's states, and "paused".
@@ -25,13 +27,24 @@ func (c *Container) Status() Status {
 	switch {
 	case c.Creating && c.Creator.Alive():
 		return Creating
-	case c.Creating, !c.Init.Alive():
+	case c.Creating:
 		return Stopped
 	}
-	if _, err := os.Lstat(c.Path(StartSocket)); err == nil {
+	init, alive := procfs.Running(c.Init.Pid, c.Init.StartTime)
+	switch {
+	case !alive:
+		return Stopped
+	case init.Forked && c.hasSocket():
 		return Created
 	}
 	return Running
+}
+
+// hasSocket tells whether the socket is there, on which the first process waits for start. One whose start was killed is there while the
+// program runs; a container that was restored never had one.
+func (c *Container) hasSocket() bool {
+	_, err := os.Lstat(c.Path(StartSocket))
+	return err == nil
 }
 
 // Output is what "state" prints, with the keys in the order in which runc has them.
