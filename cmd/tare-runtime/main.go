@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-
 	"runtime"
 	"runtime/debug"
+	"time"
 
 	"github.com/tare-oci/tare/internal/flags"
 	"github.com/tare-oci/tare/internal/sys/prefault"
@@ -77,13 +77,14 @@ func protect(args []string) error {
 
 // globals are the flags that every command has, before and after its name.
 type globals struct {
-	debug, systemdCgroup, help, version bool
-	log, logFormat, root, rootless      string
-	criu                                string // ignored
+	debug, tracePhases, systemdCgroup, help, version bool
+	log, logFormat, root, rootless                   string
+	criu                                             string // ignored
 }
 
 func (g *globals) define(s *flags.Set) {
 	s.Bool(&g.debug, "debug", "log more")
+	s.Bool(&g.tracePhases, "trace-phases", "log at the end how many microseconds each phase of the command took")
 	s.String(&g.log, "log", "FILE", "append log lines to FILE (default: write them to stderr)")
 	s.String(&g.logFormat, "log-format", "text|json", "format of log lines (default: text)")
 	s.String(&g.root, "root", "DIR", "directory of the containers' state, on a tmpfs (default: /run/tare, or $XDG_RUNTIME_DIR/tare)")
@@ -106,6 +107,7 @@ type env struct {
 
 // run runs one command line and returns the exit status.
 func run(args []string, stdin, stdout, stderr *os.File) int {
+	begin := time.Now()
 	g := &globals{logFormat: "text", rootless: "auto"}
 	log := &logger{stderr: stderr}
 	var global flags.Set
@@ -157,6 +159,11 @@ func run(args []string, stdin, stdout, stderr *os.File) int {
 	e := &env{Context: context.Background(), args: args, log: log, stdin: stdin, stdout: stdout, globals: g}
 	if err := e.prepare(); err != nil {
 		return log.fail(c, 1, err)
+	}
+	if g.tracePhases {
+		p := tracePhases(begin)
+		e.runtime.Phase = p.end
+		defer p.print(log, c.name)
 	}
 	status, err := act(e)
 	return log.fail(c, status, err)

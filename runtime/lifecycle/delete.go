@@ -35,6 +35,7 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 	if s != state.Stopped && s != state.Created && !force {
 		return fmt.Errorf("cannot delete container %s that is not stopped: %s", id, s)
 	}
+	r.ended("open the container")
 	// Before the lock: a create or start that hangs holds it, and comes to an end with the init.
 	if err := r.end(ctx, c); err != nil {
 		return err
@@ -48,6 +49,7 @@ func (r *Runtime) Delete(ctx context.Context, id string, force bool) error {
 		return err
 	}
 	defer c.Close()
+	r.ended("end the process and lock the container")
 	if !c.Created.Equal(born) {
 		return nil // and a new one has the name already
 	}
@@ -71,14 +73,18 @@ func (r *Runtime) destroy(ctx context.Context, c *state.Container) error {
 			return err
 		}
 	}
+	r.ended("remove the cgroup")
 	if err := r.destroyRdt(c); err != nil {
 		return err
 	}
+	r.ended("remove the class of service")
 	if c.Hooks != nil {
 		for _, err := range hooks.RunAll(ctx, hooks.Poststop, c.Hooks, c.OCI(state.Stopped, 0), c.Bundle) {
 			r.Warn(err.Error())
 		}
 	}
+	r.ended("run the hooks of delete")
+	defer r.ended("remove the state")
 	return c.Remove()
 }
 

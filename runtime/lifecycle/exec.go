@@ -35,12 +35,14 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 	case s == state.Paused && !o.IgnorePaused:
 		return 255, errPaused
 	}
+	r.ended("open the container")
 	x, err := r.joinContainer(c, &o)
 	if err != nil {
 		return 255, err
 	}
 	defer x.in.close()
 	defer x.close()
+	r.ended("read its configuration and compile the plan")
 	child, err := x.start(&o)
 	if err != nil {
 		return 255, err
@@ -51,6 +53,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 	}
 	defer child.Close()
 	status := accompany(child, x.relay, x.std)
+	r.ended("wait for the process")
 	finishOutput(x.relay, x.std)
 	return status, nil
 }

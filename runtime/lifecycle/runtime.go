@@ -34,6 +34,7 @@ type Runtime struct {
 	Warn     func(text string) // takes sentences about what went wrong without consequence; not nil
 	Debug    func(text string) // takes sentences about what is done; not nil
 	Verbose  bool              // tell Debug each step and how long it took
+	Phase    func(name string) // called at the end of each phase of an operation, which begins where the last one ended; may be nil
 	Rootless Rootless
 	Systemd  bool // new containers are scopes of systemd
 
@@ -66,6 +67,7 @@ func (r *Runtime) take(steps []step) error {
 
 // timed does one step, and tells Debug about it if that is wanted.
 func (r *Runtime) timed(s step) error {
+	defer r.ended(s.name)
 	if !r.Verbose {
 		return s.do()
 	}
@@ -78,6 +80,13 @@ func (r *Runtime) timed(s step) error {
 		r.Debug(fmt.Sprintf("%s: %v", s.name, took))
 	}
 	return err
+}
+
+// ended tells that a phase of an operation has ended.
+func (r *Runtime) ended(phase string) {
+	if r.Phase != nil {
+		r.Phase(phase)
+	}
 }
 
 // group is what the operations need of a container's cgroup; tests have another.

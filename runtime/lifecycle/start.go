@@ -52,6 +52,7 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 		return err
 	}
 	defer proxy.close()
+	r.ended("open the container and read its configuration")
 	if err := r.timed(step{"run the hooks of start", func() error { return r.startHooks(ctx, c, sp) }}); err != nil {
 		return r.abandon(ctx, c, err)
 	}

@@ -1,12 +1,15 @@
 package runtime
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tare-oci/tare/test/internal/ocitest"
 )
@@ -79,6 +82,7 @@ func TestSmall(t *testing.T) {
 			h.Errorf("without --debug: %s", r.Stderr)
 		}
 	})
+	row(t, "CLI trace-phases tells microseconds", testTracePhases)
 }
 
 // TestSpecAsRunc compares the template with that of runc, line by line but for what names the runtime and its version. The ambient
@@ -103,5 +107,58 @@ func TestSpecAsRunc(t *testing.T) {
 				h.Errorf("runc:\n%s\nwe:\n%s", texts[runc], texts[ocitest.RuntimePath()])
 			}
 		})
+	}
+}
+
+// testTracePhases: the phases of a command add up to its whole time, which is at most what its caller measures, and without the flag
+// nothing is written.
+func testTracePhases(h *H) {
+	b := h.Bundle().Args("sleep", "60")
+	h.Write(b)
+	phase := regexp.MustCompile(`level=info msg="phase of [a-z]+: ([^"]+): ([0-9]+) us"\n`)
+	for _, c := range []struct {
+		want []string // phases in their order
+		args []string
+	}{
+		{[]string{"entry", "parse the command line", "read the bundle and compile the plan", "clone the container's process", "await the process",
+			"publish the container", "return"}, []string{"create", "-b", b.Dir, b.ID}},
+		{[]string{"entry", "open the container and read its configuration", "start the program", "return"}, []string{"start", b.ID}},
+		{[]string{"entry", "open the container", "clone the process", "wait for the process", "return"}, []string{"exec", b.ID, "/bin/true"}},
+		{[]string{"entry", "open the container", "remove the cgroup", "remove the state", "return"}, []string{"delete", "-f", b.ID}},
+	} {
+		log := filepath.Join(h.TempDir(), "log")
+		begin := time.Now()
+		r := h.Do(Cmd{Global: []string{"--trace-phases", "--log", log}, Args: c.args})
+		took := time.Since(begin)
+		data, err := os.ReadFile(log)
+		if r.Code != 0 || err != nil || strings.Contains(r.Stderr, "phase") {
+			h.Fatalf("%v: status %d, %v, %s", c.args, r.Code, err, r.Stderr)
+		}
+		sum, next := 0, 0
+		for _, m := range phase.FindAllStringSubmatch(string(data), -1) {
+			us, err := strconv.Atoi(m[2])
+			if err != nil {
+				h.Fatalf("%v", err)
+			}
+			sum++ // each is rounded down
+			sum += us
+			if next < len(c.want) && m[1] == c.want[next] {
+				next++
+			}
+		}
+		var total int
+		if _, after, ok := strings.Cut(string(data), "phases of "+c.args[0]+": total: "); !ok {
+			h.Errorf("%v: no total in\n%s", c.args, data)
+		} else if _, err := fmt.Sscanf(after, "%d us", &total); err != nil {
+			h.Fatalf("%v", err)
+		}
+		if next < len(c.want) || total > sum || total < 100 || total > int(took.Microseconds()) {
+			h.Errorf("%v: missing phase %q, or total %d us, sum %d us, measured %v in\n%s", c.args, c.want[min(next, len(c.want)-1)], total, sum, took, data)
+		}
+	}
+	quiet := h.Bundle()
+	h.Write(quiet)
+	if r := h.Do(Cmd{Args: []string{"run", "-b", quiet.Dir, quiet.ID}}); strings.Contains(r.Stderr, "phase") {
+		h.Errorf("without --trace-phases: %s", r.Stderr)
 	}
 }

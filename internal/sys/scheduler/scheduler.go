@@ -3,6 +3,7 @@ package scheduler
 
 import (
 	"runtime"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -38,4 +39,14 @@ func Concurrent() {
 	if runtime.GOMAXPROCS(0) == 1 {
 		runtime.GOMAXPROCS(concurrent)
 	}
+}
+
+// ProcessorTime returns the time that all threads of this process have run since it was made, by fork(2): what ran before an execve(2)
+// counts too. 0 if the kernel does not tell.
+func ProcessorTime() time.Duration {
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t) != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
 }
