@@ -10,12 +10,12 @@ import (
 func TestSummarize(t *testing.T) {
 	var samples []sample
 	for _, n := range []int{5, 1, 4, 2, 3, 11, 10, 9, 8, 7, 6} { // 1 … 11
-		samples = append(samples, sample{time.Duration(n) * time.Second, time.Duration(n) * time.Minute})
+		samples = append(samples, sample{wall: time.Duration(n) * time.Second, cpu: time.Duration(n) * time.Minute})
 	}
 	if got, want := summarize(samples), (summary{6 * time.Second, 2 * time.Second, 10 * time.Second, 6 * time.Minute}); got != want {
 		t.Errorf("got %v, want %v", got, want)
 	}
-	if got := summarize([]sample{{1, 2}, {3, 4}}); got.median != 2 || got.cpu != 3 {
+	if got := summarize([]sample{{wall: 1, cpu: 2}, {wall: 3, cpu: 4}}); got.median != 2 || got.cpu != 3 {
 		t.Errorf("of an even number: median %d, cpu %d, not 2 and 3", got.median, got.cpu)
 	}
 }

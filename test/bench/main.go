@@ -24,16 +24,20 @@ type options struct {
 	out     string // file to write the report to; empty: none
 	profile string // instead of measuring, write where the time of a run goes to this file
 	bin     string // directory of tare and tare-runtime
+	crun    string // program
+	runc    string // program
 }
 
 func parse(args []string) (o options, err error) {
 	set := flag.NewFlagSet("bench", flag.ContinueOnError)
 	set.IntVar(&o.rounds, "n", 100, "measured `rounds`; below 100 the report says that it is only a test")
 	set.IntVar(&o.warmup, "warmup", 10, "`rounds` before them that do not count")
-	set.IntVar(&o.others, "others", 100, "other `containers` alive in the last group, 0: leave the group out")
+	set.IntVar(&o.others, "others", 1000, "other `containers` alive in the last group, 0: leave the group out")
 	set.StringVar(&o.out, "o", "", "`file` to write the report to, besides standard output")
 	set.StringVar(&o.profile, "profile", "", "do not measure, write to `file` which system calls a run spends its time in (needs strace)")
 	set.StringVar(&o.bin, "bin", "bin", "`directory` of tare and tare-runtime")
+	set.StringVar(&o.crun, "crun", "crun", "`program` to compare with, a path or a name")
+	set.StringVar(&o.runc, "runc", "runc", "`program` to compare with, a path or a name")
 	if err = set.Parse(args); err != nil {
 		return o, err
 	}

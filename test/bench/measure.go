@@ -14,13 +14,22 @@ import (
 	"time"
 )
 
-// sample is one run of a program: the time around it and the processor time that it and what it waited for took.
-type sample struct{ wall, cpu time.Duration }
+// sample is one run of a program: the time around it, the processor time that it and what it waited for took, and with world.perf its
+// counts.
+type sample struct {
+	wall, cpu        time.Duration
+	faults, switches int
+}
 
 // spawn runs a program with standard streams on /dev/null. Every exit status but 0 ends the benchmark; what the program said is then
 // found out by running it once more with a voice.
-func (w *world) spawn(argv ...string) (sample, error) {
-	attr := &os.ProcAttr{Files: []*os.File{w.null, w.null, w.null}, Env: os.Environ()}
+func (w *world) spawn(argv ...string) (sample, error) { return w.start(nil, os.Environ(), argv) }
+
+func (w *world) start(sys *syscall.SysProcAttr, env, argv []string) (sample, error) {
+	if w.perf != nil {
+		argv = append(append([]string{}, w.perf...), argv...)
+	}
+	attr := &os.ProcAttr{Files: []*os.File{w.null, w.null, w.null}, Env: env, Sys: sys}
 	start := time.Now()
 	p, err := os.StartProcess(argv[0], argv, attr)
 	if err != nil {
@@ -35,7 +44,10 @@ func (w *world) spawn(argv ...string) (sample, error) {
 	if !state.Success() {
 		return s, fmt.Errorf("%s: %s", strings.Join(argv, " "), state)
 	}
-	return s, nil
+	if w.perf != nil {
+		err = w.readCounts(&s)
+	}
+	return s, err
 }
 
 // action is something measured: a name for the table's row, a name for its column, and how to do it once.
@@ -150,6 +162,7 @@ func (w *world) lifecycle(res *results, p *peer, count bool) error {
 	res.add(rowCreate, p.name, created)
 	res.add(rowStart, p.name, started)
 	res.add(rowDelete, p.name, deleted)
+	res.add(rowLife, p.name, sample{wall: created.wall + started.wall + deleted.wall, cpu: created.cpu + started.cpu + deleted.cpu})
 	return nil
 }
 
@@ -287,16 +300,22 @@ func (w *world) crowd(ctx context.Context, res *results) error {
 	if w.o.others == 0 {
 		return nil
 	}
+	if err := w.interleave(ctx, res, w.runs(rowAlone, "default")); err != nil {
+		return err
+	}
 	for range w.o.others {
 		if ctx.Err() != nil {
 			return errors.New("interrupted")
 		}
 		if _, err := w.sleeper(w.runtimes[0]); err != nil {
-			return err
+			return errors.Join(err, w.removeAll())
 		}
 	}
 	err := w.interleave(ctx, res, w.runs(rowCrowd, "default"))
-	return errors.Join(err, w.removeAll())
+	if err = errors.Join(err, w.removeAll()); err != nil {
+		return err
+	}
+	return w.interleave(ctx, res, w.runs(rowAlone, "default"))
 }
 
 // measure does everything.
@@ -305,8 +324,11 @@ func (w *world) measure(ctx context.Context) (*results, error) {
 	for _, group := range []func() error{
 		func() error { return w.interleave(ctx, res, append(w.runs(rowRun, "default"), w.floorRun()...)) },
 		func() error { return w.interleave(ctx, res, w.runs(rowSeccomp, "seccomp")) },
+		func() error { return w.interleave(ctx, res, w.possible(rowUser, w.runs(rowUser, "userns"))) },
+		func() error { return w.interleave(ctx, res, w.rootlessRuns()) },
 		func() error { return w.lifecycles(ctx, res) },
 		func() error { return w.execs(ctx, res) },
+		func() error { return w.counts(ctx, res) },
 		func() error { return w.engineRuns(ctx, res) },
 		func() error { return w.crowd(ctx, res) },
 		func() error { return w.waiting(res) },

@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
@@ -21,8 +23,13 @@ const (
 	rowStart   = "`start`"
 	rowDelete  = "`delete`"
 	rowExec    = "`exec`"
+	rowUser    = "`run` with a user namespace"
+	rowLife    = "`create` + `start` + `delete`"
 	rowEngine  = "engine"
 	rowCrowd   = "`run` beside other containers"
+	rowAlone   = "`run` before and after those"
+
+	rowRootless = "`run` by a user who is not root"
 )
 
 // results are the figures of one benchmark.
@@ -31,6 +38,7 @@ type results struct {
 	samples               map[[2]string][]sample // by row and who
 	memory                map[string][]int64     // by runtime, bytes
 	size                  map[string]int64       // by runtime, bytes
+	counts                *results               // nil: nothing was counted
 	loadBefore, loadAfter float64
 }
 
@@ -74,10 +82,24 @@ func (r *results) cell(row, who string) string {
 	return fmt.Sprintf("%s (%s … %s)", ms(s.median), ms(s.p10), ms(s.p90))
 }
 
-// ratio is the median of one by the median of the other.
+// ratio is the median over the rounds of one's time by the other's of the same round: what else the machine does then counts for both.
 func (r *results) ratio(row, who, other string) (float64, bool) {
+	a, b := r.samples[[2]string{row, who}], r.samples[[2]string{row, other}]
+	if len(a) == 0 || len(a) != len(b) {
+		return 0, false
+	}
+	ratios := make([]float64, len(a))
+	for i := range a {
+		ratios[i] = float64(a[i].wall) / float64(b[i].wall)
+	}
+	slices.Sort(ratios)
+	return ratios[len(ratios)/2], true
+}
+
+// growth is the median of a row by that of another one, both of the same program.
+func (r *results) growth(row, other, who string) (float64, bool) {
 	a, ok := r.get(row, who)
-	b, ok2 := r.get(row, other)
+	b, ok2 := r.get(other, who)
 	if !ok || !ok2 {
 		return 0, false
 	}
@@ -100,8 +122,10 @@ func (r *results) targets() []target {
 	mib := func(n int64) (float64, bool) { return float64(n) / (1 << 20), n > 0 }
 	return []target{
 		t("`run`, part of crun's time", 0.75, "")(r.ratio(rowRun, "tare-runtime", "crun")),
-		t("`run`, part of runc's time", 0.35, "")(r.ratio(rowRun, "tare-runtime", "runc")),
-		t("`exec`, part of crun's time", 0.6, "")(r.ratio(rowExec, "tare-runtime", "crun")),
+		t("`run`, part of runc's time", 0.3, "")(r.ratio(rowRun, "tare-runtime", "runc")),
+		t("`exec`, part of crun's time", 0.8, "")(r.ratio(rowExec, "tare-runtime", "crun")),
+		t("`create` + `start` + `delete`, part of crun's time", 0.7, "")(r.ratio(rowLife, "tare-runtime", "crun")),
+		t(fmt.Sprintf("`run` beside %d other containers, times `run` without them", r.w.o.others), 1.2, "")(r.growth(rowCrowd, rowAlone, "tare-runtime")),
 		t("private memory of the child that waits for `start`", 1, " MiB")(mib(medianBytes(r.memory["tare-runtime"]))),
 		t("size of tare-runtime, stripped", 6, " MiB")(mib(r.size["tare-runtime"])),
 		t("`tare run --rm --network none` of an unpacked image, times tare-runtime's `run`", 3, "")(r.ratio(rowEngine, "tare run", "tare-runtime")),
@@ -133,7 +157,9 @@ func (r *results) markdown(notes string) string {
 		fmt.Fprintf(&b, "| %s | %g%s | %s | %s |\n", t.what, t.limit, t.unit, got, verdict)
 	}
 	r.times(&b)
+	r.ratios(&b)
 	r.processor(&b)
+	r.writeCounts(&b)
 	r.weights(&b)
 	r.method(&b)
 	b.WriteString("\n" + notesMark + notes)
@@ -142,8 +168,8 @@ func (r *results) markdown(notes string) string {
 
 func (r *results) conditions(b *strings.Builder) {
 	w := r.w
-	fmt.Fprintf(b, "- %s\n- %d rounds after %d to warm up, load average %.2f before and %.2f after\n",
-		machine(), w.o.rounds, w.o.warmup, r.loadBefore, r.loadAfter)
+	fmt.Fprintf(b, "- %s\n- a page fault in new memory takes %v%s\n- %d rounds after %d to warm up, load average %.2f before and %.2f after\n",
+		machine(), w.faultCost, hypervisor(), w.o.rounds, w.o.warmup, r.loadBefore, r.loadAfter)
 	for _, p := range w.runtimes {
 		fmt.Fprintf(b, "- %s: %s\n", p.name, p.version)
 	}
@@ -162,6 +188,11 @@ func (r *results) conditions(b *strings.Builder) {
 // command is how to get this report, without the directory of the checkout.
 func command(o options) string {
 	c := fmt.Sprintf("go run ./test/bench -n %d -warmup %d -others %d", o.rounds, o.warmup, o.others)
+	for _, p := range [][2]string{{"crun", o.crun}, {"runc", o.runc}} {
+		if p[0] != p[1] {
+			c += " -" + p[0] + " " + filepath.Base(p[1])
+		}
+	}
 	if o.out != "" {
 		c += " -o " + o.out
 	}
@@ -188,16 +219,8 @@ func (r *results) times(b *strings.Builder) {
 	columns := r.columns()
 	b.WriteString("\n## Time\n\nMilliseconds from the start of the program to its end: median (10th … 90th of 100).\n\n")
 	r.head(b, "", columns)
-	rows := []string{rowRun, rowSeccomp, rowCreate, rowStart, rowDelete, rowExec}
-	if r.w.o.others > 0 {
-		rows = append(rows, rowCrowd)
-	}
-	for _, row := range rows {
-		name := row
-		if row == rowCrowd {
-			name = fmt.Sprintf("`run` beside %d other containers", r.w.o.others)
-		}
-		b.WriteString("| " + name + " |")
+	for _, row := range r.rows() {
+		b.WriteString("| " + r.rowName(row) + " |")
 		for _, who := range columns {
 			b.WriteString(" " + r.cell(row, who) + " |")
 		}
@@ -209,11 +232,45 @@ func (r *results) times(b *strings.Builder) {
 	}
 }
 
+// rows are those of the table of times.
+func (r *results) rows() []string {
+	rows := []string{rowRun, rowSeccomp, rowUser, rowRootless, rowCreate, rowStart, rowDelete, rowLife, rowExec}
+	if r.w.o.others > 0 {
+		rows = append(rows, rowAlone, rowCrowd)
+	}
+	return rows
+}
+
+func (r *results) rowName(row string) string {
+	if row == rowCrowd {
+		return fmt.Sprintf("`run` beside %d other containers", r.w.o.others)
+	}
+	return row
+}
+
+// ratios writes what part of the peers' time tare-runtime takes.
+func (r *results) ratios(b *strings.Builder) {
+	columns := slices.DeleteFunc(r.columns(), func(c string) bool { return c == "tare-runtime" || c == "floor" })
+	b.WriteString("\n## tare-runtime's part of the others' time\n\nThe median over the rounds of the ratio within a round.\n\n")
+	r.head(b, "", columns)
+	for _, row := range r.rows() {
+		b.WriteString("| " + r.rowName(row) + " |")
+		for _, who := range columns {
+			if x, ok := r.ratio(row, "tare-runtime", who); ok {
+				fmt.Fprintf(b, " %.2f |", x)
+			} else {
+				b.WriteString(" — |")
+			}
+		}
+		b.WriteString("\n")
+	}
+}
+
 func (r *results) processor(b *strings.Builder) {
 	columns := r.columns()
 	b.WriteString("\n## Processor time\n\nMicroseconds, user and system, of the program and what it waited for: median.\n\n")
 	r.head(b, "", columns)
-	for _, row := range []string{rowRun, rowSeccomp, rowCreate, rowStart, rowDelete, rowExec} {
+	for _, row := range []string{rowRun, rowSeccomp, rowUser, rowRootless, rowCreate, rowStart, rowDelete, rowExec} {
 		b.WriteString("| " + row + " |")
 		for _, who := range columns {
 			if s, ok := r.get(row, who); ok {
@@ -284,6 +341,20 @@ func processorName() string {
 		}
 	}
 	return runtime.GOARCH + " processor"
+}
+
+// hypervisor says under what this machine runs, as far as lscpu(1) knows; empty for none. Whether it has nested paging cannot be seen.
+func hypervisor() string {
+	out, err := exec.Command("lscpu").Output()
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(out)) {
+		if name, value, _ := strings.Cut(line, ":"); name == "Hypervisor vendor" {
+			return ", under " + strings.TrimSpace(value)
+		}
+	}
+	return ""
 }
 
 // readLoad returns the load average of the last minute, or -1.

@@ -15,6 +15,11 @@ func quantile(sorted []time.Duration, q float64) time.Duration {
 	return sorted[i] + time.Duration((at-float64(i))*float64(sorted[i+1]-sorted[i]))
 }
 
+// median returns the middle of the values, of which there must be one.
+func median(values []time.Duration) time.Duration {
+	return quantile(slices.Sorted(slices.Values(values)), 0.5)
+}
+
 // summary is what the report says about the samples of one action.
 type summary struct{ median, p10, p90, cpu time.Duration }
 

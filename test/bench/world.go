@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -34,8 +35,11 @@ type world struct {
 	skipped  []string // what is not measured and why
 	seccomp  string   // where the profile is from
 	image    string   // an image as tare names it
-	count    int      // containers made so far, for their names
-	alive    map[string]*peer
+
+	faultCost time.Duration // of this machine
+	perf      []string      // begins the command line of a program whose counts are wanted; nil: they are not
+	count     int           // containers made so far, for their names
+	alive     map[string]*peer
 }
 
 // peer is a runtime under measurement.
@@ -45,7 +49,7 @@ type peer struct {
 }
 
 func newWorld(o options, dir string) (*world, error) {
-	w := &world{o: o, dir: dir, alive: map[string]*peer{}}
+	w := &world{o: o, dir: dir, alive: map[string]*peer{}, faultCost: faultCost()}
 	if err := w.enter(); err != nil {
 		return nil, err
 	}
@@ -88,12 +92,11 @@ func (w *world) findPrograms() error {
 	if err != nil {
 		return err
 	}
-	for _, p := range []*peer{{name: "tare-runtime", path: filepath.Join(bin, "tare-runtime")}, {name: "crun"}, {name: "runc"}} {
-		if p.path == "" {
-			if p.path, err = exec.LookPath(p.name); err != nil {
-				w.skipped = append(w.skipped, p.name+": it is not installed")
-				continue
-			}
+	for _, p := range []*peer{{name: "tare-runtime", path: filepath.Join(bin, "tare-runtime")}, {name: "crun", path: w.o.crun},
+		{name: "runc", path: w.o.runc}} {
+		if p.path, err = exec.LookPath(p.path); err != nil {
+			w.skipped = append(w.skipped, p.name+": it is not installed")
+			continue
 		}
 		out, err := exec.Command(p.path, "--version").Output()
 		if err != nil {
@@ -104,6 +107,9 @@ func (w *world) findPrograms() error {
 		p.root = filepath.Join(w.dir, "run", p.name)
 		w.runtimes = append(w.runtimes, p)
 	}
+	if len(w.runtimes) == 0 {
+		return errors.New("no runtime is found (make build)")
+	}
 	w.tare = filepath.Join(bin, "tare")
 	if _, err := os.Stat(w.tare); err != nil {
 		w.tare = ""
@@ -112,7 +118,8 @@ func (w *world) findPrograms() error {
 	return nil
 }
 
-// makeBundles writes three bundles with one root file system: default, seccomp, and sleep for a container that lives on.
+// makeBundles writes bundles with one root file system: default, seccomp, with a user namespace, for a user who is not root, and sleep for
+// a container that lives on.
 func (w *world) makeBundles() error {
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {
@@ -143,13 +150,15 @@ func (w *world) makeBundles() error {
 	for _, b := range []struct {
 		name string
 		args []string
-		set  map[string]any
+		edit func(linux map[string]any)
 	}{
 		{"default", []string{"/bin/true"}, nil},
-		{"seccomp", []string{"/bin/true"}, profile},
+		{"seccomp", []string{"/bin/true"}, func(linux map[string]any) { linux["seccomp"] = profile }},
+		{"userns", []string{"/bin/true"}, func(linux map[string]any) { addUserNamespace(linux, 100000, 65536) }},
+		{"rootless", []string{"/bin/true"}, rootless},
 		{"sleep", []string{"/bin/sleep", "1000000"}, nil},
 	} {
-		if err := w.writeBundle(b.name, root, b.args, b.set); err != nil {
+		if err := w.writeBundle(b.name, root, b.args, b.edit); err != nil {
 			return err
 		}
 	}
@@ -158,7 +167,7 @@ func (w *world) makeBundles() error {
 
 // writeBundle writes what `runc spec` writes, with a terminal less and a version that Debian's crun takes. Ambient capabilities, which
 // old versions of it list without effect, are left out.
-func (w *world) writeBundle(name, root string, args []string, seccomp map[string]any) error {
+func (w *world) writeBundle(name, root string, args []string, edit func(linux map[string]any)) error {
 	dir := w.bundle(name)
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
@@ -190,8 +199,11 @@ func (w *world) writeBundle(name, root string, args []string, seccomp map[string
 		delete(caps, "ambient")
 	}
 	conf.Root["path"] = root
-	if seccomp != nil {
-		conf.Linux["seccomp"] = seccomp
+	if edit != nil {
+		edit(conf.Linux)
+	}
+	if name == "rootless" {
+		conf.Mounts = rootlessMounts(conf.Mounts)
 	}
 	if data, err = json.MarshalIndent(conf, "", "\t"); err != nil {
 		return err
