@@ -97,6 +97,10 @@ func hint(op plan.Op, errno syscall.Errno) string {
 		if errno == unix.EAGAIN && o.Notify {
 			return " (pids.limit or RLIMIT_NPROC must leave room for one more process until the listener is sent)"
 		}
+	case plan.MemoryPolicy:
+		if errno == unix.EINVAL {
+			return " (the kernel may not know the mode, or not have the nodes)"
+		}
 	case plan.JoinCgroup:
 		if errno == unix.ENOSPC {
 			return " (its cpuset has no CPUs or memory nodes)"

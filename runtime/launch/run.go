@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -324,7 +325,11 @@ func (c *Child) failure(r record) error {
 	if int(r.index) >= len(c.labels) {
 		return fmt.Errorf("the container's process sent nonsense: instruction %d of %d", r.index, len(c.labels))
 	}
-	return &StepError{Op: c.ops[r.index], Index: int(r.index), Step: c.labels[r.index], Errno: syscall.Errno(r.errno)}
+	e := &StepError{Op: c.ops[r.index], Index: int(r.index), Step: c.labels[r.index], Errno: syscall.Errno(r.errno)}
+	if _, ok := e.Op.(plan.Mount); ok && e.Errno == unix.EINVAL && slices.Contains(c.plan.Child, plan.Op(plan.EnterRoot{})) {
+		return fmt.Errorf("%w (mounts of a container without a mount namespace of its own take Linux 6.15)", e)
+	}
+	return e
 }
 
 // Steps is the number of the child's instructions.
