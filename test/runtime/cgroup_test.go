@@ -91,6 +91,8 @@ func onC(typ string) string {
 }
 
 var insideCases = []Case{
+	{Row: "M1 a mount point inside of the read-only cgroups", Edit: []string{mnt("/sys/fs/cgroup/x", "tmpfs", "t")},
+		Sh: "touch /sys/fs/cgroup/x/y && echo rw; touch /sys/fs/cgroup/y 2>/dev/null || echo ro", Out: "rw\nro"},
 	{Row: "M cgroup2 on a hybrid host is the unified hierarchy", Edit: []string{onC("cgroup2")}, Sh: "stat -f -c %t /c; test -e /c/cgroup.controllers && cat /c/cgroup.procs | head -n1", Out: "~^63677270\n1$"},
 	{Row: "C21 a limit of 0 is a limit since 1.3.0", Edit: []string{`ociVersion="1.3.0"`, `linux.resources.pids={"limit":0}`}, Sh: "cat /sys/fs/cgroup/pids/pids.max; echo", Code: 2, Warn: "can't fork"},
 	{Row: "C21 a limit of 0 is unset before 1.3.0", Edit: []string{`ociVersion="1.0.2-dev"`, `linux.resources.pids={"limit":0}`}, Sh: "cat /sys/fs/cgroup/pids/pids.max", Out: "max"},

@@ -122,6 +122,13 @@ func TestHostMounts(t *testing.T) {
 			}
 			edits := []string{`linux.namespaces=[{"type":"pid"},{"type":"network"},{"type":"ipc"},{"type":"uts"}` + ns + `]`,
 				mnt("/t", "none", src, "rbind"), mnt("/t/made", "tmpfs", "inner"), `linux.maskedPaths=["/proc/keys"]`, `linux.readonlyPaths=["/proc/sys"]`}
+			if !ocitest.Kernel(6, 15) {
+				r := h.Run(h.Bundle().Edit(edits...))
+				if r.Code == 0 || !strings.Contains(r.Stderr, "take Linux 6.15") {
+					h.Errorf("status %d, %q, want the version of the kernel", r.Code, r.Stderr)
+				}
+				return
+			}
 			look := "readlink /proc/self/ns/mnt; wc -c </proc/keys; echo x >/proc/sys/kernel/sem || echo read-only; touch /made; ls -d /t/made /host 2>/dev/null; true"
 			h.Want(h.Run(h.Bundle().Edit(edits...).Sh(look+" ; test ! -e /"+filepath.Base(h.Root))), "~^mnt:.*\n0\nread-only\n/t/made$", 0)
 			b := h.Bundle().Edit(edits...).Args("sleep", "60")
@@ -190,6 +197,9 @@ func TestJoinUser(t *testing.T) {
 func TestUserNamespaceBinds(t *testing.T) {
 	for _, option := range []string{"rbind", "rbind,idmap"} {
 		row(t, "M16 locked flags and propagation of "+option, func(h *H) {
+			if option == "rbind,idmap" && !ocitest.Kernel(6, 3) {
+				h.T.Skip("id-mapped mounts of tmpfs take Linux 6.3")
+			}
 			src := h.TempDir()
 			if err := unix.Mount("tmpfs", src, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
 				h.Fatalf("%v", err)
