@@ -40,6 +40,8 @@ debootstrap debootstrap the Debian image of the suites
 newuidmap uidmap containers without privileges
 criu criu checkpoint and restore
 qemu-system-x86_64 qemu-system-x86 tests in virtual machines
+qemu-system-aarch64 qemu-system-arm tests in virtual machines of arm64
+apparmor_parser apparmor AppArmor profiles in virtual machines
 strace strace tests that count system calls
 hyperfine hyperfine benchmarks
 gcc gcc the floor of the benchmarks, a static C program

@@ -77,7 +77,7 @@ while read -r m; do insmod $m || echo "insmod $m: $?" >/dev/console; done </etc/
 n=0
 until mount -t ext4 /dev/vda /new; do n=$((n+1)); [ $n -lt 50 ] || exec poweroff -f; usleep 100000; done
 cp -a /files/. /new/
-cp /etc/tare-vm-command /etc/tare-vm-run /new/etc/
+cp /etc/tare-vm-command /etc/tare-vm-run /etc/tare-vm-output /new/etc/
 echo tester:x:1000:1000::/home/tester:/bin/sh >>/new/etc/passwd
 echo tester:x:1000: >>/new/etc/group
 echo tester:!:19000:::::: >>/new/etc/shadow
@@ -101,9 +101,10 @@ exec switch_root /new /sbin/init
 `
 
 // diskRun is what the service executes.
-const diskRun = `stty -F /dev/ttyS1 raw 115200
+const diskRun = `out=/dev/$(cat /etc/tare-vm-output)
+stty -F $out raw 115200
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root
-{ /bin/sh /etc/tare-vm-command; s=$?; echo; echo "tare-vm-exit: $s"; } 2>&1 </dev/null | cat >/dev/ttyS1
+{ /bin/sh /etc/tare-vm-command; s=$?; echo; echo "tare-vm-exit: $s"; } 2>&1 </dev/null | cat >$out
 sync
 systemctl poweroff -ff
 `

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 )
 
 // Kernel is an unpacked kernel package in .cache/vm of the repository.
@@ -19,43 +18,36 @@ type Kernel struct {
 	Package string // linux-image-…
 	Image   string // path of vmlinuz
 	Root    string // where the package is unpacked
+	Arch    string // GOARCH of its programs
 }
 
-// Kernels are the packages that `make test-vm` tries, each the newest of its line: the distribution's own and, on
-// Debian 12, the one of backports.
-var Kernels = []string{"linux-image-cloud-amd64", "linux-image-6.12-cloud-amd64"}
+// Kernels are those that `make test-vm` tries, by the name of the tests: the release's own, the newest of its backports, and the
+// release's own on another architecture. They are kernels for virtual machines ("cloud").
+var Kernels = map[string]Package{
+	"release":   {Name: "linux-image-cloud-amd64"},
+	"backports": {Name: "linux-image-cloud-amd64", Backports: true},
+	"arm64":     {Name: "linux-image-cloud-arm64", Arch: "arm64"},
+}
 
-// FindKernel returns the kernel of a package, or of a package that only names the newest one; "" is the
-// distribution's kernel for machines in a cloud. The first time it is downloaded by apt. ErrUnavailable where that does
-// not work.
-func FindKernel(pkg string) (*Kernel, error) {
+// FindKernel returns the kernel of a package, or of a package that only names the newest one. The first time it is downloaded by apt.
+// ErrUnavailable where that does not work.
+func FindKernel(p Package) (*Kernel, error) {
 	if runtime.GOARCH != "amd64" {
-		return nil, fmt.Errorf("%w: kernels are known for amd64 only", ErrUnavailable)
+		return nil, fmt.Errorf("%w: machines are known for hosts of amd64 only", ErrUnavailable)
 	}
-	if pkg == "" {
-		pkg = Kernels[0]
-	}
-	cache, err := cacheDir()
+	dir, err := p.fetch()
 	if err != nil {
 		return nil, err
 	}
-	real, err := resolve(pkg)
-	if err != nil {
-		if k := cached(cache, pkg); k != nil { // without apt, or a network
-			return k, nil
-		}
-		return nil, err
+	images, _ := filepath.Glob(filepath.Join(dir, "boot", "vmlinuz-*"))
+	if len(images) == 0 {
+		return nil, fmt.Errorf("%w: package %s holds no /boot/vmlinuz-*", ErrUnavailable, p)
 	}
-	if k := open(filepath.Join(cache, real), real); k != nil {
-		return k, nil
+	arch := p.Arch
+	if arch == "" {
+		arch = runtime.GOARCH
 	}
-	if err := download(cache, real, pkg); err != nil {
-		return nil, err
-	}
-	if k := open(filepath.Join(cache, real), real); k != nil {
-		return k, nil
-	}
-	return nil, fmt.Errorf("%w: package %s holds no /boot/vmlinuz-*", ErrUnavailable, real)
+	return &Kernel{Package: filepath.Base(dir), Image: images[0], Root: dir, Arch: arch}, nil
 }
 
 // cacheDir is .cache/vm beside go.mod.
@@ -73,66 +65,6 @@ func cacheDir() (string, error) {
 	}
 	cache := filepath.Join(dir, ".cache", "vm")
 	return cache, os.MkdirAll(cache, 0o755)
-}
-
-// resolve follows a package that only depends on the newest kernel.
-func resolve(pkg string) (string, error) {
-	out, err := exec.Command("apt-cache", "depends", pkg).Output()
-	if err != nil {
-		return "", fmt.Errorf("%w: apt-cache depends %s: %w", ErrUnavailable, pkg, err)
-	}
-	for line := range strings.Lines(string(out)) {
-		if dep, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: linux-image-"); ok {
-			return "linux-image-" + dep, nil
-		}
-	}
-	return pkg, nil
-}
-
-// cached finds what an earlier download left for pkg.
-func cached(cache, pkg string) *Kernel {
-	real, err := os.Readlink(filepath.Join(cache, pkg))
-	if err != nil {
-		real = pkg
-	}
-	return open(filepath.Join(cache, real), real)
-}
-
-func open(root, pkg string) *Kernel {
-	images, _ := filepath.Glob(filepath.Join(root, "boot", "vmlinuz-*"))
-	if len(images) == 0 {
-		return nil
-	}
-	return &Kernel{Package: pkg, Image: images[0], Root: root}
-}
-
-// download takes a package into the cache. Several test binaries may do so at once: the last rename finds the work done.
-func download(cache, real, pkg string) error {
-	tmp, err := os.MkdirTemp(cache, "download-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(tmp)
-	get := exec.Command("apt-get", "download", real)
-	get.Dir = tmp
-	if out, err := get.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: apt-get download %s: %w: %s", ErrUnavailable, real, err, bytes.TrimSpace(out))
-	}
-	debs, _ := filepath.Glob(filepath.Join(tmp, "*.deb"))
-	if len(debs) != 1 {
-		return fmt.Errorf("%w: apt-get download %s left %d packages", ErrUnavailable, real, len(debs))
-	}
-	if out, err := exec.Command("dpkg-deb", "-x", debs[0], filepath.Join(tmp, "root")).CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: dpkg-deb -x %s: %w: %s", ErrUnavailable, debs[0], err, bytes.TrimSpace(out))
-	}
-	if err := os.Rename(filepath.Join(tmp, "root"), filepath.Join(cache, real)); err != nil && !errors.Is(err, syscall.ENOTEMPTY) && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	if pkg != real {
-		_ = os.Remove(filepath.Join(cache, pkg))
-		_ = os.Symlink(real, filepath.Join(cache, pkg)) // only a shortcut for a later run without apt
-	}
-	return nil
 }
 
 // modules finds kernel modules with what they depend on, in the order of loading. Modules that are built in, by

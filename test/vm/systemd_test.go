@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -19,7 +20,7 @@ func TestSystemd(t *testing.T) {
 	} else if err != nil {
 		t.Fatal(err)
 	}
-	files := map[string]string{"/test": testBinary(t, "test/systemd"), "/usr/bin/tare-runtime": tareRuntime(t), "/usr/bin/busybox": busybox(t)}
+	files := map[string]string{"/test": testBinary(t, "test/systemd", runtime.GOARCH), "/usr/bin/tare-runtime": tareRuntime(t, runtime.GOARCH), "/usr/bin/busybox": busybox(t)}
 	for _, layout := range []Cgroups{CgroupV2, CgroupHybrid} {
 		t.Run(string(layout), func(t *testing.T) {
 			m := Machine{Disk: disk, Cgroups: layout, Memory: 1024, Files: files, Modules: criuModules, Env: []string{"TARE_RUNTIME=/usr/bin/tare-runtime"}}

@@ -34,7 +34,7 @@ const (
 
 // Machine says what to boot. The zero value is a machine with the default kernel, cgroup v2 and 512 MiB.
 type Machine struct {
-	Kernel   *Kernel           // nil: FindKernel("")
+	Kernel   *Kernel           // nil: that of Kernels["release"]
 	Cgroups  Cgroups           // empty: CgroupV2
 	Memory   int               // MiB; 0: 512. The files are held in it twice while it boots.
 	CPUs     int               // 0: 2
@@ -43,6 +43,7 @@ type Machine struct {
 	Modules  []string          // kernel modules to load ("overlay", "veth"), with what they need
 	Env      []string          // K=V for the command
 	Disk     string            // image of a root file system with systemd (SystemdDisk); empty: a tmpfs with Files
+	Scratch  bool              // /tmp and /var/tmp are an ext4 of 4 GiB, which can map ids, and not a tmpfs
 	Dir      string            // working directory of the command; empty: "/"
 }
 
@@ -64,7 +65,7 @@ var ErrUnavailable = errors.New("no virtual machine here")
 // a machine that does not come to the command's end is, and the Result then holds what there is.
 func (m Machine) Run(ctx context.Context, argv ...string) (*Result, error) {
 	if m.Kernel == nil {
-		k, err := FindKernel("")
+		k, err := FindKernel(Kernels["release"])
 		if err != nil {
 			return nil, err
 		}
@@ -86,23 +87,54 @@ func (m Machine) Run(ctx context.Context, argv ...string) (*Result, error) {
 	if err := m.writeInitramfs(filepath.Join(dir, "initrd"), argv); err != nil {
 		return nil, fmt.Errorf("make initramfs: %w", err)
 	}
-	qemu, err := exec.LookPath("qemu-system-x86_64")
-	if err != nil || runtime.GOARCH != "amd64" {
-		return nil, fmt.Errorf("%w: qemu-system-x86_64 on amd64 is needed", ErrUnavailable)
+	name, board := board(m.Kernel.Arch)
+	qemu, err := exec.LookPath(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s is needed", ErrUnavailable, name)
 	}
 	disk, kernelArgs := m.diskArgs()
-	cmd := exec.CommandContext(ctx, qemu, append(disk,
+	if m.Scratch {
+		file := filepath.Join(dir, "scratch")
+		if out, err := exec.Command("mke2fs", "-q", "-t", "ext4", file, "4G").CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%w: mke2fs: %w: %s", ErrUnavailable, err, bytes.TrimSpace(out))
+		}
+		disk = append(disk, "-drive", "file="+file+",if=virtio,format=raw")
+	}
+	cmd := exec.CommandContext(ctx, qemu, append(append(disk, board...),
 		"-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
-		"-machine", "q35", "-accel", accel(), "-cpu", "Nehalem",
 		"-smp", strconv.Itoa(or(m.CPUs, 2)), "-m", strconv.Itoa(or(m.Memory, 512)),
 		"-kernel", m.Kernel.Image, "-initrd", filepath.Join(dir, "initrd"),
-		"-append", "console=ttyS0 quiet panic=-1 rdinit=/init mitigations=off"+kernelArgs,
+		"-append", "console="+consoleOf(m.Kernel.Arch)+" quiet panic=-1 rdinit=/init mitigations=off"+kernelArgs,
 		"-serial", "file:"+filepath.Join(dir, "console"),
-		"-serial", "file:"+filepath.Join(dir, "out"))...)
+		"-chardev", "file,id=out,path="+filepath.Join(dir, "out"))...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 5 * time.Second
 	said, runErr := cmd.CombinedOutput()
 	return collect(dir, said, runErr, ctx.Err())
+}
+
+// board returns QEMU's program for an architecture and its options for a machine with a console, and a second serial port for what
+// the command writes.
+func board(arch string) (program string, options []string) {
+	if arch == "arm64" {
+		return "qemu-system-aarch64", []string{"-machine", "virt", "-accel", "tcg,thread=multi", "-cpu", "cortex-a72", "-device", "pci-serial,chardev=out"}
+	}
+	return "qemu-system-x86_64", []string{"-machine", "q35", "-accel", accel(), "-cpu", "Nehalem", "-device", "isa-serial,chardev=out"}
+}
+
+// consoleOf is the console's name in the machine, and outputOf that of the second port.
+func consoleOf(arch string) string {
+	if arch == "arm64" {
+		return "ttyAMA0"
+	}
+	return "ttyS0"
+}
+
+func outputOf(arch string) string {
+	if arch == "arm64" {
+		return "ttyS0"
+	}
+	return "ttyS1"
 }
 
 // accel is QEMU's accelerator. /dev/kvm may be there and not work (a machine that is a virtual one itself), so it is
@@ -150,22 +182,30 @@ export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/r
 mount --make-rshared /
 mount -t proc proc /proc
 mount -t sysfs sys /sys
+mount -t securityfs securityfs /sys/kernel/security
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm /dev/mqueue
 mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
 mount -t mqueue mqueue /dev/mqueue
 mount -t tmpfs -o mode=0755 run /run
-mount -t tmpfs -o mode=1777 tmp /tmp
+while read -r m; do insmod $m || echo "insmod $m: $?" >/dev/console; done </etc/tare-vm-modules
+if [ -e /etc/tare-vm-scratch ]; then
+	n=0
+	until mount -t ext4 /dev/vda /tmp; do n=$((n+1)); [ $n -lt 50 ] || exec poweroff -f; usleep 100000; done
+	mkdir -p /tmp/.var && chmod 1777 /tmp /tmp/.var && mount --bind /tmp/.var /var/tmp
+else
+	mount -t tmpfs -o mode=1777 tmp /tmp
+fi
 for f in fd stdin:fd/0 stdout:fd/1 stderr:fd/2; do ln -sf /proc/self/${f#*:} /dev/${f%%:*}; done
 [ -e /etc/passwd ] || echo root:x:0:0:root:/root:/bin/sh >/etc/passwd
 [ -e /etc/group ] || echo root:x:0: >/etc/group
 hostname tare-vm
 ifconfig lo 127.0.0.1 up
-while read -r m; do insmod $m || echo "insmod $m: $?" >/dev/console; done </etc/tare-vm-modules
 . /etc/tare-vm-cgroups
-stty -F /dev/ttyS1 raw 115200
-{ /bin/sh /etc/tare-vm-command; s=$?; echo; echo "tare-vm-exit: $s"; } 2>&1 </dev/null | cat >/dev/ttyS1
+out=/dev/$(cat /etc/tare-vm-output)
+stty -F $out raw 115200
+{ /bin/sh /etc/tare-vm-command; s=$?; echo; echo "tare-vm-exit: $s"; } 2>&1 </dev/null | cat >$out
 sync
 poweroff -f
 `
@@ -184,10 +224,31 @@ mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
 mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
 `
 
-func (m *Machine) writeInitramfs(file string, argv []string) error {
-	busybox, err := exec.LookPath("busybox")
+// Busybox returns the file of a static busybox for an architecture.
+func Busybox(arch string) (string, error) {
+	if arch == runtime.GOARCH {
+		path, err := exec.LookPath("busybox")
+		if err != nil {
+			return "", fmt.Errorf("%w: busybox (busybox-static) is needed", ErrUnavailable)
+		}
+		return path, nil
+	}
+	dir, err := Package{Name: "busybox-static", Arch: arch}.fetch()
 	if err != nil {
-		return fmt.Errorf("%w: busybox (busybox-static) is needed", ErrUnavailable)
+		return "", err
+	}
+	for _, name := range []string{"bin/busybox", "usr/bin/busybox"} {
+		if path := filepath.Join(dir, name); fileExists(path) {
+			return path, nil
+		}
+	}
+	return "", fmt.Errorf("%w: package busybox-static:%s holds no busybox", ErrUnavailable, arch)
+}
+
+func (m *Machine) writeInitramfs(file string, argv []string) error {
+	busybox, err := Busybox(m.Kernel.Arch)
+	if err != nil {
+		return err
 	}
 	f, err := os.Create(file)
 	if err != nil {
@@ -208,8 +269,12 @@ func (m *Machine) writeInitramfs(file string, argv []string) error {
 	a.text("bin/sh", 0, "busybox")
 	a.text("etc/tare-vm-cgroups", 0o644, map[Cgroups]string{"": cgroupsV2, CgroupV2: cgroupsV2, CgroupHybrid: cgroupsHybrid}[m.Cgroups])
 	a.text("etc/tare-vm-command", 0o644, m.command(argv))
+	a.text("etc/tare-vm-output", 0o644, outputOf(m.Kernel.Arch)+"\n")
 	modules := m.Modules
-	if m.Disk != "" {
+	if m.Scratch {
+		a.text("etc/tare-vm-scratch", 0o644, "")
+	}
+	if m.Disk != "" || m.Scratch {
 		modules = append([]string{"virtio_pci", "virtio_blk", "ext4"}, modules...)
 	}
 	mods, err := m.Kernel.modules(modules)

@@ -3,9 +3,12 @@ package vm
 import (
 	"context"
 	"errors"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,7 +17,7 @@ import (
 // run boots a machine for a test, and skips where that cannot be.
 func run(t *testing.T, m Machine, argv ...string) *Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	defer cancel()
 	r, err := m.Run(ctx, argv...)
 	if errors.Is(err, ErrUnavailable) {
@@ -26,28 +29,38 @@ func run(t *testing.T, m Machine, argv ...string) *Result {
 	return r
 }
 
-// testBinary builds the test binary of a package.
-func testBinary(t *testing.T, pkg string) string {
+// testBinary builds the test binary of a package for an architecture.
+func testBinary(t *testing.T, pkg, arch string) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "test")
 	cmd := exec.Command("go", "test", "-c", "-trimpath", "-o", bin, "github.com/tare-oci/tare/"+pkg)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go test -c %s: %v\n%s", pkg, err, out)
 	}
 	return bin
 }
 
-// The harness itself: output, status, files, layout.
+// The harness itself, on each architecture: output, status, files, layout.
 func TestMachine(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(file, []byte("from the host\n"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	r := run(t, Machine{Files: map[string]string{"/data/deep/file": file}, Env: []string{"X=it's"}, Dir: "/data"}, "sh", "-c",
-		`echo "$X"; cat deep/file; stat -c %a deep/file; grep -c cgroup2 /proc/mounts; id -u; exit 7`)
-	if want := "it's\nfrom the host\n640\n1\n0\n"; r.Output != want || r.Status != 7 {
-		t.Errorf("status %d, output %q", r.Status, r.Output)
+	for name, uname := range map[string]string{"release": "x86_64", "arm64": "aarch64"} {
+		t.Run(name, func(t *testing.T) {
+			k, err := FindKernel(Kernels[name])
+			if errors.Is(err, ErrUnavailable) {
+				t.Skip(err)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			m := Machine{Kernel: k, Files: map[string]string{"/data/deep/file": file}, Env: []string{"X=it's"}, Dir: "/data"}
+			r := run(t, m, "sh", "-c", `echo "$X"; cat deep/file; stat -c %a deep/file; grep -c cgroup2 /proc/mounts; id -u; uname -m; exit 7`)
+			if want := "it's\nfrom the host\n640\n1\n0\n" + uname + "\n"; r.Output != want || r.Status != 7 {
+				t.Errorf("status %d, output %q", r.Status, r.Output)
+			}
+		})
 	}
 }
 
@@ -57,24 +70,36 @@ type suite struct {
 	quick   string   // the part that runs with `make test` too
 	v2      []string // the parts for cgroup v2, each in a machine of its own
 	hybrid  []string // the parts for the hybrid layout
+	arm64   []string // the parts for an arm64 machine, which has cgroup v2 and busybox but no programs of the host
 	runtime bool     // it drives tare-runtime
 	modules []string
 	tools   []string // programs of the host that it needs, with their libraries
+	files   []string // what it needs of the repository, at its place below /
+	scratch bool     // it needs a file system for files besides a tmpfs
+	memory  int      // MiB, if 768 are too few
 }
 
-// criu runs tar and gzip, and sees which modules a kernel has by trying.
 var (
+	// criu runs tar and gzip, and sees which modules a kernel has by trying.
 	criuTools   = []string{"criu", "tar", "gzip", "iptables-restore", "ip6tables-restore"}
 	criuModules = []string{"nf_tables", "nf_conntrack_netlink", "veth", "tun", "unix_diag", "inet_diag", "tcp_diag", "udp_diag", "raw_diag",
 		"netlink_diag", "af_packet_diag"}
+	hostTools = []string{"dash", "jq", "unshare", "ip", "nsenter", "timeout", "env", "ps", "chown", "chmod", "mknod", "taskset", "apparmor_parser"}
+	// validationTools are programs by which the validation of the runtime-tools is run.
+	validationTools = []string{"dash", "unshare", "ip", "cp", "tar", "gzip", "mount"}
 )
 
 var suites = []suite{
 	{pkg: "runtime/cgroup", quick: "Lifecycle|ApplyAndUpdate|Devices|FreezeAndKill|DestroyFrozenTree|RollsBack", modules: []string{"loop"},
+		v2: []string{"."}, hybrid: []string{"."}, arm64: []string{"."}},
+	{pkg: "test/runtime", quick: "^TestV2(Inside|Exec|Lifecycle|Rootless)$|^TestV2Limits$/^C23|^TestAppArmor$", runtime: true,
+		modules: []string{"loop", "overlay", "veth", "dummy", "bridge"}, tools: hostTools, scratch: true, memory: 1500,
+		v2: []string{"."}, hybrid: []string{"."},
+		arm64: []string{"^Test(V2.*|Run.*|Exec.*|Seccomp.*|Terminal|Signals|Namespaces|OldKernel|KillDelete|Foreground.*|Mounts|Devices|Rootless.*|Rules)$"}},
+	{pkg: "test/escape", runtime: true, modules: []string{"loop", "overlay", "veth"}, tools: hostTools, scratch: true, memory: 1500,
 		v2: []string{"."}, hybrid: []string{"."}},
-	{pkg: "test/runtime", quick: "^TestV2(Inside|Exec|Lifecycle|Rootless)$|^TestV2Limits$/^C23", modules: []string{"loop", "overlay"}, runtime: true,
-		v2:     []string{"^TestV2", "^(TestExec.*|TestMounts.*|TestRun.*)$", "^(TestSeccomp|TestDevices|TestKillDelete)$", "^(TestRootless|TestNamespaces|TestLifecycle)$"},
-		hybrid: []string{"^(TestCgroupInside|TestCgroupPlace|TestDevices|TestKillDelete)$|^TestLimits$/^C(1|2|6|12|13|15|16|21) "}},
+	{pkg: "test/conformance", runtime: true, modules: []string{"veth"}, tools: validationTools, files: []string{".cache/bin/runtime-tools"}, scratch: true,
+		memory: 2048, hybrid: []string{"^TestValidation$"}},
 	{pkg: "test/criu", quick: "^TestCheckpoint$", runtime: true, tools: criuTools, modules: criuModules,
 		v2:     []string{"^TestDestination", "^Test(Checkpoint|Hostile|Restore)"},
 		hybrid: []string{"^TestDestination", "^Test(Checkpoint|Hostile|Restore)"}},
@@ -82,25 +107,34 @@ var suites = []suite{
 }
 
 // machine adds the suite's test binary and what it drives to a machine.
-func (s *suite) machine(t *testing.T, m Machine) Machine {
-	m.Modules, m.Memory = s.modules, 768
-	m.Files = map[string]string{"/test": testBinary(t, s.pkg)}
+func (s *suite) machine(t *testing.T, m Machine, arch string) Machine {
+	m.Modules, m.Memory, m.Scratch = s.modules, max(s.memory, 768), s.scratch
+	m.Files = map[string]string{"/test": testBinary(t, s.pkg, arch)}
 	if s.runtime {
-		m.Files["/usr/bin/tare-runtime"] = tareRuntime(t)
+		m.Files["/usr/bin/tare-runtime"] = tareRuntime(t, arch)
 		m.Env = append(m.Env, "TARE_RUNTIME=/usr/bin/tare-runtime")
 	}
-	m.Programs = s.tools
+	if m.Programs = s.tools; slices.Contains(s.tools, "dash") {
+		m.Files["/bin/sh"] = "/bin/dash" // the shell of the host, in place of busybox
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range s.files {
+		m.Files["/"+name] = filepath.Join(cache, "../..", name) // tests run in /, and "/.." is "/"
+	}
 	return m
 }
 
 // tareRuntime is the tare-runtime that TARE_RUNTIME names, or one that is built.
-func tareRuntime(t *testing.T) string {
-	if bin := os.Getenv("TARE_RUNTIME"); strings.HasSuffix(bin, "/tare-runtime") {
+func tareRuntime(t *testing.T, arch string) string {
+	if bin := os.Getenv("TARE_RUNTIME"); strings.HasSuffix(bin, "/tare-runtime") && arch == runtime.GOARCH {
 		return bin
 	}
 	bin := filepath.Join(t.TempDir(), "tare-runtime")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", bin, "github.com/tare-oci/tare/cmd/tare-runtime")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w -E tare_entry", "-o", bin, "github.com/tare-oci/tare/cmd/tare-runtime")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build tare-runtime: %v\n%s", err, out)
 	}
@@ -114,7 +148,7 @@ func TestQuick(t *testing.T) {
 			continue
 		}
 		t.Run(s.pkg, func(t *testing.T) {
-			r := run(t, s.machine(t, Machine{}), "/test", "-test.run", s.quick)
+			r := run(t, s.machine(t, Machine{}, runtime.GOARCH), "/test", "-test.run", s.quick)
 			if r.Status != 0 {
 				t.Errorf("status %d\n%s", r.Status, r.Output)
 			}
@@ -127,35 +161,35 @@ func TestAll(t *testing.T) {
 	if os.Getenv("TARE_VM") != "1" {
 		t.Skip("takes minutes; TARE_VM=1 runs it (make test-vm)")
 	}
-	for _, pkg := range Kernels {
-		for _, s := range suites {
-			m := s.machine(t, Machine{})
-			for _, layout := range []Cgroups{CgroupV2, CgroupHybrid} {
-				parts := s.v2
-				if layout == CgroupHybrid {
-					parts = s.hybrid
+	for _, name := range slices.Sorted(maps.Keys(Kernels)) {
+		t.Run(name, func(t *testing.T) {
+			k, err := FindKernel(Kernels[name])
+			if errors.Is(err, ErrUnavailable) {
+				t.Skip(err)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range suites {
+				layouts := map[Cgroups][]string{CgroupV2: s.v2, CgroupHybrid: s.hybrid}
+				if k.Arch != runtime.GOARCH {
+					layouts = map[Cgroups][]string{CgroupV2: s.arm64}
+					s.tools = nil
 				}
-				for _, part := range parts {
-					t.Run(pkg+"/"+string(layout)+"/"+s.pkg+"/"+strings.Trim(part, "^$"), func(t *testing.T) {
-						m.Cgroups = layout
-						runPart(t, m, pkg, part)
-					})
+				m := s.machine(t, Machine{Kernel: k}, k.Arch)
+				for layout, parts := range layouts {
+					m.Cgroups = layout
+					for _, part := range parts {
+						t.Run(string(layout)+"/"+s.pkg+"/"+strings.Trim(part, "^$"), func(t *testing.T) { runPart(t, m, part) })
+					}
 				}
 			}
-		}
+		})
 	}
 }
 
-// runPart boots a machine with the kernel of a package and runs the tests that match.
-func runPart(t *testing.T, m Machine, pkg, tests string) {
-	k, err := FindKernel(pkg)
-	if errors.Is(err, ErrUnavailable) {
-		t.Skip(err)
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	m.Kernel = k
-	r := run(t, m, "/test", "-test.v", "-test.timeout", "9m", "-test.run", tests)
+// runPart boots a machine and runs the tests that match.
+func runPart(t *testing.T, m Machine, tests string) {
+	r := run(t, m, "/test", "-test.v", "-test.timeout", "19m", "-test.run", tests)
 	if r.Status != 0 {
 		t.Errorf("status %d\n%s", r.Status, failures(r.Output))
 	}

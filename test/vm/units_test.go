@@ -1,0 +1,49 @@
+package vm
+
+import (
+	"errors"
+	"os"
+	"path"
+	"strings"
+	"testing"
+)
+
+// unitPackages are those whose own tests depend on the kernel or on the architecture: system calls, and code in assembly.
+var unitPackages = []string{
+	"internal/sys/beneath", "internal/sys/descriptor", "internal/sys/flock", "internal/sys/fsat", "internal/sys/kernel", "internal/sys/mount",
+	"internal/sys/pidfd", "internal/sys/pty", "internal/sys/rtnetlink", "internal/sys/signalpipe", "internal/sys/signals", "internal/sys/unixsock",
+	"runtime/console", "runtime/launch", "runtime/seccomp",
+}
+
+// runUnits executes the test binaries of /units, and says which failed.
+const runUnits = `s=0; for f in /units/*; do echo "== $f"; mkdir /tmp/w; cd /tmp/w; $f -test.v -test.timeout 9m || { echo "failed: $f"; s=1; }; cd /; rm -rf /tmp/w; done; exit $s`
+
+// TestUnits runs the unit tests of unitPackages on every kernel, in one machine each.
+func TestUnits(t *testing.T) {
+	if os.Getenv("TARE_VM") != "1" {
+		t.Skip("takes minutes; TARE_VM=1 runs it (make test-vm)")
+	}
+	for name, pkg := range Kernels {
+		t.Run(name, func(t *testing.T) {
+			k, err := FindKernel(pkg)
+			if errors.Is(err, ErrUnavailable) {
+				t.Skip(err)
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			m := Machine{Kernel: k, Memory: 2000, Files: map[string]string{}, Modules: []string{"veth", "dummy"}}
+			for _, p := range unitPackages {
+				m.Files["/units/"+strings.ReplaceAll(path.Clean(p), "/", "-")] = testBinary(t, p, k.Arch)
+			}
+			r := run(t, m, "sh", "-c", runUnits)
+			if r.Status != 0 {
+				t.Errorf("status %d\n%s", r.Status, failures(r.Output))
+			}
+			for line := range strings.Lines(r.Output) {
+				if strings.Contains(line, "SKIP") {
+					t.Log(strings.TrimSpace(line))
+				}
+			}
+		})
+	}
+}
