@@ -3,7 +3,6 @@ package cgroup
 import (
 	"context"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -96,17 +95,23 @@ func (d *Dir) remove() (bool, error) {
 
 // removeTree tries to remove the directory and all below it, deepest first.
 func (d *Dir) removeTree() (done bool, err error) {
-	subs, err := d.subtree()
-	if err != nil {
-		return false, err
-	}
-	done = true
-	for _, sub := range slices.Backward(subs) {
-		if err := cgroupfs.Rmdir(path.Join(d.dir(), sub)); err != nil && err != syscall.ENOENT {
-			done = false
+	for {
+		removed := 0
+		whole, err := cgroupfs.Walk(d.dir(), maxRemoved, nil, func(parent cgroupfs.Group, name string) error {
+			if parent.Rmdir(name) == nil {
+				removed++
+			}
+			return nil
+		})
+		if err != nil {
+			return false, &fileError{op: "remove cgroups below", path: d.dir(), err: err}
+		}
+		if whole || removed == 0 {
+			break
 		}
 	}
-	return done, nil
+	err = cgroupfs.Rmdir(d.dir())
+	return err == nil || err == syscall.ENOENT, nil
 }
 
 // stuck names what keeps a directory from being removed, with what each process waits for (proc(5), wchan).

@@ -64,3 +64,12 @@ func unsupported(prop, why string) error {
 func invalid(prop, format string, args ...any) error {
 	return fmt.Errorf("set %s: %s: %w", prop, fmt.Sprintf(format, args...), syscall.EINVAL)
 }
+
+// bare strips the path that os wraps around an errno.
+func bare(err error) error {
+	var errno syscall.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}

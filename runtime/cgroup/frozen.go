@@ -98,11 +98,12 @@ func (g *Group) ThawBelow() {
 	if d == nil || d.Unified {
 		return
 	}
-	subs, err := d.subtree()
-	if err != nil {
-		return
-	}
-	for _, sub := range subs[1:] {
-		_, _ = cgroupfs.WriteFile(d.file(path.Join(sub, "freezer.state")), "THAWED")
-	}
+	first := true
+	_, _ = cgroupfs.Walk(d.dir(), maxGroups, func(sub cgroupfs.Group) error {
+		if !first {
+			_ = sub.Write("freezer.state", "THAWED")
+		}
+		first = false
+		return nil
+	}, nil)
 }

@@ -1,9 +1,6 @@
 package cgroup
 
 import (
-	"errors"
-	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,26 +36,34 @@ func (g *Group) Procs() ([]int, error) {
 
 // allProcs lists the processes of the subtree.
 func (d *Dir) allProcs() ([]int, error) {
-	subs, err := d.subtree()
-	if err != nil {
-		return nil, err
-	}
 	var all []int
-	for _, sub := range subs {
-		pids, err := d.procs(sub)
-		if err != nil {
-			return nil, err
-		}
+	whole, err := cgroupfs.Walk(d.dir(), maxGroups, func(g cgroupfs.Group) error {
+		pids, err := parseProcs(g.Read("cgroup.procs", maxControlFile))
 		all = append(all, pids...)
+		return err
+	}, nil)
+	if err != nil {
+		return nil, &fileError{op: "list the processes of", path: d.dir(), hint: "or of a cgroup below", err: err}
+	}
+	if !whole {
+		return nil, d.tooMany()
 	}
 	slices.Sort(all)
 	return slices.Compact(all), nil
 }
 
-// procs lists the processes of the directory itself, or of one below it.
-func (d *Dir) procs(sub string) ([]int, error) {
-	file := d.file(path.Join(sub, "cgroup.procs"))
-	b, err := cgroupfs.ReadFile(file, maxControlFile)
+// procs lists the processes of the directory itself.
+func (d *Dir) procs() ([]int, error) {
+	file := d.file("cgroup.procs")
+	pids, err := parseProcs(cgroupfs.ReadFile(file, maxControlFile))
+	if err != nil {
+		return nil, &fileError{op: "read", path: file, err: err}
+	}
+	return pids, nil
+}
+
+// parseProcs reads the content of cgroup.procs, or why there is none.
+func parseProcs(b []byte, err error) ([]int, error) {
 	switch err {
 	case nil:
 	case syscall.ENOENT, syscall.ENODEV: // gone, before or while it was read
@@ -66,7 +71,7 @@ func (d *Dir) procs(sub string) ([]int, error) {
 	case syscall.EOPNOTSUPP: // a threaded cgroup; its processes are listed by the domain above it
 		return nil, nil
 	default:
-		return nil, &fileError{op: "read", path: file, err: err}
+		return nil, err
 	}
 	var pids []int
 	for line := range strings.Lines(string(b)) {
@@ -77,54 +82,13 @@ func (d *Dir) procs(sub string) ([]int, error) {
 	return pids, nil
 }
 
-// maxGroups bounds how many groups a container may leave to be walked.
-const maxGroups = 1 << 20
+// Bounds for what a container may leave: how many names of groups are kept at a time, to list them and to remove them. Removing goes on
+// as long as there is progress.
+const (
+	maxGroups  = 1 << 20
+	maxRemoved = 1 << 12
+)
 
-// subtree lists the group and all groups below it, relative to it, parents first; "" is the group itself. Names below
-// come from the container, but a directory of cgroupfs holds neither links nor other mounts' content for us: names are
-// single components.
-func (d *Dir) subtree() ([]string, error) {
-	out := []string{""}
-	for n := 0; n < len(out); n++ {
-		dir := path.Join(d.dir(), out[n])
-		entries, err := readDirs(dir)
-		if err != nil {
-			if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ENODEV) {
-				continue
-			}
-			return nil, &fileError{op: "list", path: dir, err: err}
-		}
-		for _, e := range entries {
-			out = append(out, path.Join(out[n], e))
-		}
-		if len(out) > maxGroups {
-			return nil, &fileError{op: "list", path: d.dir(), hint: "too many cgroups below", err: syscall.E2BIG}
-		}
-	}
-	return out, nil
-}
-
-func readDirs(dir string) ([]string, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, bare(err)
-	}
-	defer f.Close()
-	entries, err := f.ReadDir(-1)
-	var names []string
-	for _, e := range entries {
-		if e.IsDir() {
-			names = append(names, e.Name())
-		}
-	}
-	return names, bare(err)
-}
-
-// bare strips the path that os wraps around an errno.
-func bare(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
-		return errno
-	}
-	return err
+func (d *Dir) tooMany() error {
+	return &fileError{op: "list", path: d.dir(), hint: "too many cgroups below", err: syscall.E2BIG}
 }

@@ -67,7 +67,7 @@ func (g *Group) Fit() error {
 // nowhere else, remembers the directory, and on cgroup2 enables the controllers, of which res tells which must be there.
 func (g *Group) Started(pid int, res *specs.LinuxResources) error {
 	d := g.tracked()
-	pids, err := d.procs("")
+	pids, err := d.procs()
 	if err != nil {
 		return err
 	}

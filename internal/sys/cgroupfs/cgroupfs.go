@@ -69,6 +69,10 @@ func ReadFile(path string, limit int) ([]byte, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
+	return readAll(fd, limit)
+}
+
+func readAll(fd, limit int) ([]byte, error) {
 	buf := make([]byte, min(4096, limit+1))
 	n := 0
 	for {
@@ -98,16 +102,20 @@ func WriteFile(path string, values ...string) (int, error) {
 	}
 	defer unix.Close(fd)
 	for i, v := range values {
-		n := 0
-		err := retry(func() (e error) { n, e = unix.Write(fd, []byte(v)); return e })
-		if err != nil {
+		if err := writeAll(fd, v); err != nil {
 			return i, err
-		}
-		if n != len(v) {
-			return i, unix.EIO
 		}
 	}
 	return len(values), nil
+}
+
+func writeAll(fd int, value string) error {
+	n := 0
+	err := retry(func() (e error) { n, e = unix.Write(fd, []byte(value)); return e })
+	if err == nil && n != len(value) {
+		err = unix.EIO
+	}
+	return err
 }
 
 // OpenRead opens a control file for reading. The caller closes it.
@@ -219,8 +227,10 @@ func Drain(f *os.File) error {
 	return err
 }
 
-func open(path string, flags int) (fd int, err error) {
-	err = retry(func() (e error) { fd, e = unix.Open(path, flags|unix.O_CLOEXEC, 0); return e })
+func open(path string, flags int) (fd int, err error) { return openAt(unix.AT_FDCWD, path, flags) }
+
+func openAt(dir int, name string, flags int) (fd int, err error) {
+	err = retry(func() (e error) { fd, e = unix.Openat(dir, name, flags|unix.O_CLOEXEC, 0); return e })
 	return fd, err
 }
 
