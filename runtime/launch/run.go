@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -86,7 +87,8 @@ type Child struct {
 	reaped  bool
 	helper  int // pid of the helper, 0: none, or waited for
 	early   []message
-	program int // number of instructions
+	stopped time.Time // when the child was first found stopped by a signal
+	program int       // number of instructions
 }
 
 // Start lowers the plan, clones and lets the child run to its first wait. On an error no process is left.
@@ -158,6 +160,9 @@ func (c *Child) complete(m *machine, helper, end int) error {
 	}
 	if len(c.plan.Outer) > 0 {
 		if err := c.awaitPID(hold); err != nil {
+			return err
+		}
+		if err := c.watchStops(); err != nil {
 			return err
 		}
 	}
@@ -397,7 +402,15 @@ type message struct {
 // next returns what came before its time, then what comes.
 func (c *Child) next() (record, int, error) {
 	if len(c.early) == 0 {
-		return receive(c.sync)
+		for {
+			r, descriptor, err := receive(c.sync)
+			if err != unix.EAGAIN {
+				return r, descriptor, err
+			}
+			if err := c.continueStopped(); err != nil {
+				return r, descriptor, err
+			}
+		}
 	}
 	m := c.early[0]
 	c.early = c.early[1:]
@@ -419,6 +432,12 @@ func (c *Child) awaitPID(held bool) error {
 		}
 		if err != nil {
 			return err
+		}
+		if r.kind == recordCopyUp {
+			if err := c.serveCopy(descriptor); err != nil {
+				return err
+			}
+			continue
 		}
 		if r.kind != recordPID {
 			c.early = append(c.early, message{r, descriptor})

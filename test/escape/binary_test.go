@@ -208,6 +208,26 @@ func needProcByDescriptor(h *H) {
 	}
 }
 
+// TestStoppedExec has a process of the container stop what an exec puts there (issue 7 F12).
+func TestStoppedExec(t *testing.T) {
+	row(t, "issue7 F12 an exec whose process is stopped before it is the program goes on", func(h *H) {
+		b := h.Bundle().Args("attack", "stop", "true")
+		attacker(h, b)
+		r := h.Up(b)
+		h.Await("the attack", func() bool { return strings.HasPrefix(r.Again().Stdout, "watching") })
+		for range 40 {
+			h.Want(h.RT("exec", b.ID, "true"), "", 0)
+			if h.Problems() > 0 {
+				return
+			}
+		}
+		if !strings.Contains(r.Again().Stdout, "stopped") {
+			h.Errorf("no process was stopped before it became its program: nothing was tested")
+		}
+		h.T.Logf("%d of 40 were stopped", strings.Count(r.Again().Stdout, "stopped"))
+	})
+}
+
 // ptracing gives a container CAP_SYS_PTRACE, and a filter that the runtime needs no privileges to load.
 func ptracing(b *Bundle) *Bundle {
 	return b.Edit(capEdit(ptraceNames, ptraceNames, ptraceNames, "", ""), `process.noNewPrivileges=true`,

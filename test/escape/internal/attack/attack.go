@@ -27,6 +27,7 @@ const Name = "attack"
 //	attack socket32 FAMILY         socket(2) by the 32-bit entry, directly and by socketcall(2)
 //	attack open MODE PATH          open a path: MODE is r or w
 //	attack capabilities            the sets of this process
+//	attack stop COMM               stop new processes of the pid namespace until they are named COMM; never ends
 //	attack deep DIR                hide this process and a frozen one in cgroups below DIR that no path reaches
 func Main(args []string) int {
 	if len(args) == 0 {
@@ -46,6 +47,8 @@ func Main(args []string) int {
 		err = socket32(args[0])
 	case cmd == "open" && len(args) == 2:
 		err = open(args[0], args[1])
+	case cmd == "stop" && len(args) == 1:
+		err = stop(args[0])
 	case cmd == "deep" && len(args) == 1:
 		err = deep(args[0])
 	case cmd == "capabilities":
