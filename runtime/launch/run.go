@@ -73,6 +73,8 @@ type Child struct {
 	Master *os.File
 	// OnListener gets the listener of a seccomp filter with SCMP_ACT_NOTIFY while the child waits; it is closed afterwards.
 	OnListener func(*os.File) error
+	// UserNamespace is the inode of the child's user namespace, once Begin was called; 0: it cannot be looked at.
+	UserNamespace uint64
 	// Namespaces are those that the child holds, when hooks run in them. Closed by Close.
 	Namespaces []Namespace
 

@@ -166,6 +166,7 @@ func (k *creation) record(wait bool) (err error) {
 	if k.c.Init, err = state.Find(k.child.PID); err != nil {
 		return err
 	}
+	k.c.Facts.UserNamespace = k.child.UserNamespace
 	k.c.Streams = streamNames(k.std)
 	if !k.hasCreateHooks() && !wait {
 		k.c.Creating = false // there is nobody before the program runs who could tell the difference

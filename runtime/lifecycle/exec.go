@@ -259,6 +259,7 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 	forwardListener(child, x.in.spec, x.c, state.Running, x.c.Init.Pid)
 	return child, x.in.r.take([]step{
 		{"write its oom score", child.Begin},
+		{"check its namespaces", func() error { return x.in.checkOwner(x.c, child.PID) }},
 		{"join the class of service", func() error { return x.in.r.joinContainerRdt(x.c, child.PID) }},
 		{"let the process go on", child.Finish},
 		{"await the process", func() error {

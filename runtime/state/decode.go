@@ -90,6 +90,8 @@ func decodeFacts(d *jsonr.Decoder, f *Facts) {
 			jsonr.Boolean(d, &f.IDMapHelpers)
 		case "sameNamespaces":
 			jsonr.Unsigned(d, &f.SameNamespaces)
+		case "userNamespace":
+			jsonr.Unsigned(d, &f.UserNamespace)
 		default:
 			d.Skip()
 		}

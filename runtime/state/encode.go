@@ -59,6 +59,7 @@ func (s *State) encode() []byte {
 	b = append(jsonw.Key(b, "facts"), '{')
 	b = jsonw.Bool(b, "idMapHelpers", s.Facts.IDMapHelpers)
 	b = jsonw.Uint(b, "sameNamespaces", s.Facts.SameNamespaces)
+	b = jsonw.Uint(b, "userNamespace", s.Facts.UserNamespace)
 	return append(b, "}}"...)
 }
 

@@ -69,6 +69,8 @@ type Facts struct {
 	IDMapHelpers bool `json:"idMapHelpers"`
 	// SameNamespaces are namespaces (CLONE_NEW* flags) that the configuration gives by the path of the creator's own.
 	SameNamespaces uint64 `json:"sameNamespaces"`
+	// UserNamespace is the inode of the container's user namespace, 0 if not known: what later processes join must belong to it.
+	UserNamespace uint64 `json:"userNamespace"`
 }
 
 // Process names one process for good: a number alone is reused.

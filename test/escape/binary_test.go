@@ -279,3 +279,38 @@ func checkWaiting(h *H, r Result) {
 		h.Errorf("it has %d sockets", sockets)
 	}
 }
+
+// TestMovedInit has the first process of a container move into other namespaces, where other files are in the place of the container's
+// programs (issue 7 F10).
+func TestMovedInit(t *testing.T) {
+	moved := func(h *H, b *Bundle, unshare string) *Bundle {
+		b.Sh("exec unshare " + unshare + " sh -c 'mount -o bind /evil /tools && echo moved; exec sleep 60'")
+		h.File(b.Rootfs+"/evil/prog", "#!/bin/sh\necho another program; id -u\n", 0o755)
+		h.File(b.Rootfs+"/tools/prog", "#!/bin/sh\necho own program\n", 0o755)
+		r := h.Up(b)
+		h.Await("the move", func() bool { return r.Again().Stdout+r.Again().Stderr != "" })
+		if strings.TrimSpace(r.Again().Stdout) != "moved" {
+			h.Fatalf("it did not move: %s %s", r.Again().Stdout, r.Again().Stderr)
+		}
+		return b
+	}
+	row(t, "issue7 F10 exec does not follow an unprivileged first process into its mount namespace", func(h *H) {
+		b := moved(h, h.Bundle().Edit(`process.user={"uid":1000,"gid":1000}`, `process.noNewPrivileges=false`), "-U -r -m")
+		if r := h.RT("exec", "-u", "0", b.ID, "/tools/prog"); strings.Contains(r.Stdout, "another") {
+			h.Errorf("root of the container executes a file of the user: %s", r.Stdout)
+		}
+	})
+	row(t, "issue7 F10 exec follows no first process out of the container's user namespace", func(h *H) {
+		b := h.Bundle().Edit(userns, idMaps(100000, 65536), `process.user={"uid":1000,"gid":1000}`)
+		rootfsOf(100000)(h, b)
+		moved(h, b, "-U -r -m")
+		if r := h.RT("exec", "-u", "0", b.ID, "/tools/prog"); strings.Contains(r.Stdout, "another") {
+			h.Errorf("root of the container executes a file of the user: %s", r.Stdout)
+		}
+	})
+	row(t, "issue7 F10 exec follows a first process that may mount in the container", func(h *H) {
+		all := "CAP_SYS_ADMIN CAP_SETUID CAP_SETGID"
+		b := moved(h, h.Bundle().Edit(capEdit(all, all, all, "", "")), "-m")
+		h.Want(h.RT("exec", b.ID, "/tools/prog"), "another program\n0", 0)
+	})
+}

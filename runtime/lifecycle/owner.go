@@ -1,0 +1,53 @@
+package lifecycle
+
+import (
+	"errors"
+	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/tare-oci/tare/runtime/launch"
+	"github.com/tare-oci/tare/runtime/plan"
+	"github.com/tare-oci/tare/runtime/state"
+)
+
+// errNotOwner is a first process that has left the container's namespaces.
+var errNotOwner = errors.New("the container's first process has moved into a user or mount namespace that is not the container's own: " +
+	"an exec would run what is mounted there")
+
+// checkOwner refuses an exec whose process, which has joined the namespaces of the container's first process and runs nothing yet, is not
+// where that was created. Anybody may make a user namespace and a mount namespace that belongs to it, and put other files in the place of
+// the container's programs, which an exec would run with its own user and capabilities. A mount namespace that belongs to the container's
+// user namespace is another matter: it took CAP_SYS_ADMIN in the container to make it.
+func (in *inside) checkOwner(c *state.Container, pid int) error {
+	if c.Facts.UserNamespace == 0 {
+		return nil
+	}
+	if c.Rootless { // who is not root may not look at the new process
+		if len(in.held) > 0 {
+			return nil // of a first process that runs nothing yet
+		}
+		pid = c.Init.Pid
+	}
+	user, owner, err := launch.MountOwner(pid)
+	if c.Rootless && errors.Is(err, syscall.EACCES) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if in.namespaces&plan.NewUser != 0 && user != c.Facts.UserNamespace || in.ownMounts() && owner != c.Facts.UserNamespace {
+		return errNotOwner
+	}
+	return nil
+}
+
+// ownMounts reports whether the mount namespace was made for the container; one that it has joined may belong to any user namespace.
+func (in *inside) ownMounts() bool {
+	for _, ns := range in.spec.Linux.Namespaces {
+		if ns.Type == specs.MountNamespace {
+			return ns.Path == ""
+		}
+	}
+	return false
+}
