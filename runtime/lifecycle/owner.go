@@ -30,8 +30,8 @@ func (in *inside) checkOwner(c *state.Container, pid int) error {
 		pid = c.Init.Pid
 	}
 	user, owner, err := launch.MountOwner(pid)
-	if c.Rootless && errors.Is(err, syscall.EACCES) {
-		return nil
+	if errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ESRCH) || c.Rootless && errors.Is(err, syscall.EACCES) {
+		return nil // it has ended, and the next step tells why
 	}
 	if err != nil {
 		return err
