@@ -52,6 +52,9 @@ const memoryLimit = 64 << 20
 func main() {
 	prefault.Stack()
 	restoreEnvironment()
+	if len(os.Args) > 1 && os.Args[1] == lifecycle.CopyUpArg { // started by this program
+		os.Exit(lifecycle.CopyUp(os.Args[2:]))
+	}
 	if err := protect(os.Args[1:]); err != nil {
 		fmt.Fprintf(os.Stderr, "tare-runtime: keep containers from overwriting this program: %v\n", err)
 		os.Exit(1)

@@ -1,6 +1,8 @@
 package launch
 
 import (
+	"errors"
+	"io"
 	"os"
 	"strconv"
 
@@ -88,11 +90,49 @@ func copyFile(from, to int, name string) error {
 		return err
 	}
 	dst := os.NewFile(uintptr(out), name)
-	_, err = dst.ReadFrom(src)
+	err = copyData(src, dst)
 	if e := dst.Close(); err == nil {
 		err = e
 	}
 	return err
+}
+
+// copyData copies what a file holds, and leaves its holes: they take no memory.
+func copyData(src, dst *os.File) error {
+	for at := int64(0); ; {
+		from, err := src.Seek(at, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) {
+			break
+		}
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) { // the file system does not tell
+			_, err = dst.ReadFrom(src)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		to, err := src.Seek(from, unix.SEEK_HOLE)
+		if err != nil {
+			return err
+		}
+		if _, err = src.Seek(from, io.SeekStart); err == nil {
+			_, err = dst.Seek(from, io.SeekStart)
+		}
+		if err != nil {
+			return err
+		}
+		if n, err := io.CopyN(dst, src, to-from); err != nil && err != io.EOF {
+			return err
+		} else if n == 0 { // it was cut meanwhile
+			break
+		}
+		at = to
+	}
+	size, err := src.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	return dst.Truncate(size)
 }
 
 // openRegular opens a regular file and nothing else: another container may exchange it for a device node, which must not be opened

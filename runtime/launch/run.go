@@ -86,6 +86,7 @@ type Child struct {
 	sender  *os.File // pidfd of the process that sends the seccomp listener
 	untold  bool     // the child may have a sender of which it has not told
 	copyUp  []int    // descriptors received for a copy
+	res     *Resources
 	reaped  bool
 	helper  int // pid of the helper, 0: none, or waited for
 	early   []message
@@ -111,7 +112,7 @@ func Start(p *plan.Plan, res *Resources) (*Child, error) {
 	}
 	prog.slots[slotSync] = uintptr(pair[1])
 	prog.slots[slotParent] = uintptr(pair[0])
-	c := &Child{plan: p, sync: pair[0]}
+	c := &Child{plan: p, sync: pair[0], res: res}
 	err = prog.openAsk(p)
 	defer prog.closeAsk()
 	var m *machine
@@ -377,22 +378,6 @@ func Release(conn *os.File, args []string) error {
 		e.Step = e.Op.What()
 	}
 	return e
-}
-
-func (c *Child) serveCopy(descriptor int) error {
-	c.copyUp = append(c.copyUp, descriptor)
-	if len(c.copyUp) < 2 {
-		return nil
-	}
-	err := copyTree(c.copyUp[0], c.copyUp[1])
-	for _, f := range c.copyUp {
-		unix.Close(f)
-	}
-	c.copyUp = nil
-	if err != nil {
-		return fmt.Errorf("copy up the directory below a tmpfs: %w", err)
-	}
-	return c.Go()
 }
 
 // message is what one receive gave.

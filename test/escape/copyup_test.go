@@ -1,0 +1,86 @@
+package escape
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestCopyUp is about what a tmpfs with tmpcopyup is filled with, and at whose expense.
+func TestCopyUp(t *testing.T) {
+	const limit = 24 << 20
+	small := fmt.Sprintf(`linux.resources.memory={"limit":%d}`, limit)
+	bundle := func(h *H, options ...string) (*Bundle, string) {
+		b := h.Bundle().Edit(mnt("/data", "tmpfs", "tmpfs", append([]string{"tmpcopyup"}, options...)...))
+		dir := b.Rootfs + "/data"
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			h.Fatalf("%v", err)
+		}
+		return b, dir
+	}
+	row(t, "issue7 F7 what is copied counts for the container's memory limit", func(h *H) {
+		b, dir := bundle(h)
+		h.File(dir+"/big", strings.Repeat("x", 4*limit), 0o644)
+		r := h.Run(b.Edit(small).Sh("echo ran"))
+		if strings.Contains(r.Stdout, "ran") || !strings.Contains(r.Stderr, "memory limit") {
+			h.Errorf("%d MiB were copied with a limit of %d: status %d, %s %s", 4*limit>>20, limit>>20, r.Code, r.Stdout, r.Stderr)
+		}
+		h.NoLeak("too much to copy")
+	})
+	row(t, "issue7 F7 holes of files are not filled", func(h *H) {
+		b, dir := bundle(h)
+		h.File(dir+"/sparse", "begin", 0o640)
+		f, err := os.OpenFile(dir+"/sparse", os.O_WRONLY, 0)
+		if err == nil {
+			_, err = f.WriteAt([]byte("end"), 1<<40)
+			f.Close()
+		}
+		if err != nil {
+			h.Fatalf("%v", err)
+		}
+		b.Edit(small).Sh("stat -c '%s %a' /data/sparse; head -c 5 /data/sparse; tail -c 3 /data/sparse; [ $(du -k /data/sparse | cut -f1) -lt 1000 ] && echo small")
+		h.Want(h.Run(b), fmt.Sprintf("%d 640\nbeginendsmall", 1<<40+3), 0)
+	})
+	row(t, "issue7 F9 no device that takes the place of a file is opened", func(h *H) {
+		b, dir := bundle(h, "size=4m")
+		b.Args("true")
+		h.Write(b)
+		const files = 300
+		nodes := filepath.Join(h.TempDir(), "nodes")
+		if err := os.Mkdir(nodes, 0o755); err != nil {
+			h.Fatalf("%v", err)
+		}
+		for i := range files {
+			name := fmt.Sprint("/f", i)
+			h.File(dir+name, "x", 0o644)
+			if err := unix.Mknod(nodes+name, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))); err != nil {
+				h.Fatalf("mknod: %v", err)
+			}
+		}
+		end, ended := make(chan struct{}), make(chan struct{})
+		go func() { // another container that has the directory, and CAP_MKNOD
+			defer close(ended)
+			for i := 0; ; i++ {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				name := fmt.Sprint("/f", i%files)
+				_ = unix.Renameat2(unix.AT_FDCWD, dir+name, unix.AT_FDCWD, nodes+name, unix.RENAME_EXCHANGE)
+			}
+		}()
+		defer func() { close(end); <-ended }()
+		for range 60 {
+			r := h.Do(Cmd{Args: []string{"run", "-b", b.Dir, b.ID}})
+			if strings.Contains(r.Stderr, "no space left") {
+				h.Errorf("/dev/zero was opened and read: %s", r.Stderr)
+				return
+			}
+		}
+	})
+}
