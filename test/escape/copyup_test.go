@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -45,7 +46,7 @@ func TestCopyUp(t *testing.T) {
 		b.Edit(small).Sh("stat -c '%s %a' /data/sparse; head -c 5 /data/sparse; tail -c 3 /data/sparse; [ $(du -k /data/sparse | cut -f1) -lt 1000 ] && echo small")
 		h.Want(h.Run(b), fmt.Sprintf("%d 640\nbeginendsmall", 1<<40+3), 0)
 	})
-	row(t, "issue7 F9 no device that takes the place of a file is opened", func(h *H) {
+	row(t, "issue7 F9 what takes the place of a file is not opened", func(h *H) {
 		b, dir := bundle(h, "size=4m")
 		b.Args("true")
 		h.Write(b)
@@ -57,12 +58,12 @@ func TestCopyUp(t *testing.T) {
 		for i := range files {
 			name := fmt.Sprint("/f", i)
 			h.File(dir+name, "x", 0o644)
-			if err := unix.Mknod(nodes+name, unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))); err != nil {
-				h.Fatalf("mknod: %v", err)
+			if err := unix.Mkfifo(nodes+name, 0o666); err != nil {
+				h.Fatalf("mkfifo: %v", err)
 			}
 		}
 		end, ended := make(chan struct{}), make(chan struct{})
-		go func() { // another container that has the directory, and CAP_MKNOD
+		go func() { // another container that has the directory: its devices are opened in the same way
 			defer close(ended)
 			for i := 0; ; i++ {
 				select {
@@ -76,9 +77,9 @@ func TestCopyUp(t *testing.T) {
 		}()
 		defer func() { close(end); <-ended }()
 		for range 60 {
-			r := h.Do(Cmd{Args: []string{"run", "-b", b.Dir, b.ID}})
-			if strings.Contains(r.Stderr, "no space left") {
-				h.Errorf("/dev/zero was opened and read: %s", r.Stderr)
+			// A run that is refused because of the exchange is fine; one that opens a pipe waits for a writer, which never comes.
+			h.Do(Cmd{Args: []string{"run", "-b", b.Dir, b.ID}, Timeout: 5 * time.Second})
+			if h.Problems() > 0 {
 				return
 			}
 		}
