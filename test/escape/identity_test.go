@@ -220,6 +220,14 @@ func TestPrivilegesOfExec(t *testing.T) {
 			h.Errorf("NoNewPrivs %s, Seccomp %s, the container's are 1 and 2", s["NoNewPrivs"], s["Seccomp"])
 		}
 	})
+	row(t, "issue7 F11 exec --process with some limits has the others of the container", func(h *H) {
+		b := h.Bundle().Edit(`process.rlimits=[{"type":"RLIMIT_NPROC","hard":77,"soft":77},{"type":"RLIMIT_NOFILE","hard":99,"soft":99}]`).Args("sleep", "60")
+		h.Up(b)
+		h.Want(h.RT("exec", "--process", file(h, func(p *specs.Process) {
+			p.Args = []string{"awk", "/Max processes|Max open files/ {print $(NF-2), $(NF-1)}", "/proc/self/limits"}
+			p.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 50, Hard: 50}}
+		}), b.ID), "77 77\n50 50", 0)
+	})
 	row(t, "issue7 A2 a container without capabilities in its configuration has none", func(h *H) {
 		r := h.Run(h.Bundle().Edit(`-process.capabilities`).Sh(status))
 		s := sets(r.Stdout)

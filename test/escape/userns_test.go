@@ -102,3 +102,13 @@ func lastWord(s string) string {
 	}
 	return f[len(f)-1]
 }
+
+// TestDevicesOfMappedRoot is about a user namespace whose root is the host's: the default devices are the host's nodes (issue 7 F13).
+func TestDevicesOfMappedRoot(t *testing.T) {
+	row(t, "issue7 F13 a mapped root cannot change the host's devices", func(h *H) {
+		b := h.Bundle().Edit(userns, idMaps(0, 65536)).
+			Sh("for d in null zero full random urandom tty; do chmod 666 /dev/$d && echo changed $d; done 2>/dev/null; echo x >/dev/null && echo written")
+		rootfsOf(0)(h, b)
+		h.Want(h.Run(b), "written", 0)
+	})
+}
