@@ -54,8 +54,9 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		p.first, p.closed = 3+o.Keep, true
 		p.closeOthers(p.first, keep)
 		if o.Forget {
-			return p.forgetRuntime()
+			p.forgetMemory()
 		}
+		return p.forgetArguments()
 	case plan.BecomeRoot:
 		p.becomeRoot(o)
 	case plan.NewTimeNamespace:
@@ -376,17 +377,20 @@ func (p *program) closeInherited(slots ...int) {
 	p.closeOthers(p.first, slots)
 }
 
-// forgetRuntime clears what the process has of the runtime's memory, of which it needs no more than the arena, and the arguments and
-// the environment with which the runtime was started: /proc/PID/environ shows those until execve.
-func (p *program) forgetRuntime() error {
+// forgetMemory clears what the process has of the runtime's memory, of which it needs no more than the arena.
+func (p *program) forgetMemory() {
+	for _, r := range forgettable(p.mem) {
+		p.ignore(p.do(doForget, noSlot, r[0], r[1]), unix.EINVAL, unix.ENOMEM, unix.EBUSY)
+	}
+}
+
+// forgetArguments clears the arguments and the environment with which the runtime was started: /proc/PID/environ shows those until execve.
+func (p *program) forgetArguments() error {
 	from, to, err := startMemory()
 	if err != nil {
 		return err
 	}
 	p.do(doZero, noSlot, from, to-from)
-	for _, r := range forgettable(p.mem) {
-		p.ignore(p.do(doForget, noSlot, r[0], r[1]), unix.EINVAL, unix.ENOMEM, unix.EBUSY)
-	}
 	return nil
 }
 
@@ -413,7 +417,8 @@ func startMemory() (from, to uintptr, err error) {
 // changes nothing.
 func (p *program) waitStart() error {
 	if !p.closed { // else the intermediate process has done it
-		if err := p.forgetRuntime(); err != nil {
+		p.forgetMemory()
+		if err := p.forgetArguments(); err != nil {
 			return err
 		}
 	}

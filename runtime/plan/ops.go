@@ -84,20 +84,21 @@ type CloneChild struct{ Flags uint64 }
 // What implements Op.
 func (o CloneChild) What() string { return "clone the child with " + FlagNames(o.Flags) }
 
-// CloseAll closes all descriptors but the standard streams, Keep more after them, and the way to the runtime: the child appears among
-// the processes of the container, and one that may trace it could take them (CVE-2016-9962).
+// CloseAll closes all descriptors but the standard streams, Keep more after them, and the way to the runtime, and forgets the arguments and
+// the environment of the runtime: the child appears among the processes of the container, and of those that share its pid namespace, and
+// one that may trace it could take them (CVE-2016-9962).
 type CloseAll struct {
 	Keep   int
 	Listen bool // the socket on which a container waits for start stays open too
-	Forget bool // the runtime's memory too, with the environment of its caller: a process of the container may read it
+	Forget bool // the runtime's memory too: a process of the container may read it
 }
 
 // What implements Op.
 func (o CloseAll) What() string {
 	if o.Forget {
-		return "close the runtime's descriptors and forget its memory"
+		return "close the runtime's descriptors, forget its environment and memory"
 	}
-	return "close the runtime's descriptors"
+	return "close the runtime's descriptors and forget its environment"
 }
 
 // BecomeRoot takes uid and gid 0 of a user namespace that was just entered.

@@ -145,6 +145,15 @@ func TestJoiningProcess(t *testing.T) {
 		}
 		w.check(h, "environ", "unfiltered", "caps")
 	})
+	row(t, "issue7 A8 environment with CAP_SYS_PTRACE, exec in a container of the same pid namespace", func(h *H) {
+		w := watchFor(h, ptraceNames, ptraceMask)
+		b := h.Bundle().Edit(capEdit("CAP_KILL", "CAP_KILL", "CAP_KILL", "", ""), joinPID(h, w.b), `-hostname`).WithoutMounts("/sys", "/dev/mqueue").Args("sleep", "60")
+		h.Up(b)
+		for range n {
+			h.Want(h.Do(Cmd{Args: []string{"exec", "--env", slowPath, b.ID, "true"}, Env: append([]string{"A=" + secret}, os.Environ()...)}), "", 0)
+		}
+		w.check(h, "environ", "caps")
+	})
 	row(t, "CVE-2016-9962 without CAP_SYS_PTRACE, exec", func(h *H) {
 		w := watchFor(h, "CAP_KILL", killOnly)
 		execs(h, w)

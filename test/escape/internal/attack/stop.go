@@ -6,6 +6,8 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // stop sends SIGSTOP to each process that appears in the pid namespace, and prints its number, as long as it has another name than comm.
@@ -19,6 +21,10 @@ func stop(comm string) error {
 	fmt.Println("watching")
 	for {
 		for pid := last + 1; pid <= last+ahead; pid++ {
+			if unix.Access("/proc/self/task/"+strconv.Itoa(pid), 0) == nil { // a thread of this process
+				last = pid
+				break
+			}
 			if syscall.Kill(pid, syscall.SIGSTOP) != nil {
 				continue
 			}

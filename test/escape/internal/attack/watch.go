@@ -64,7 +64,9 @@ func watch(allowed, comm string) error {
 		for i, p := range paths {
 			if n := w.read(p + "/status"); n > 0 {
 				last += 1 + i
-				w.follow(last, p, n)
+				if unix.Access("/proc/self/task/"+strconv.Itoa(last), 0) != nil { // else it is a thread of this process
+					w.follow(last, p, n)
+				}
 				break
 			}
 		}
