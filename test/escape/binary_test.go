@@ -260,7 +260,7 @@ func create(h *H, b *Bundle) Result {
 }
 
 // showWaiting shows what a process with CAP_SYS_PTRACE sees of one that waits for start.
-const showWaiting = `for p in /proc/[0-9]*; do grep -q '^Name:.tare' $p/status || continue
+const showWaiting = `for p in /proc/[0-9]*; do grep -qE '^Name:.(tare|runc|crun|exe)' $p/status || continue
 	echo waiting; tr '\0' ' ' <$p/environ; tr '\0' ' ' <$p/cmdline; grep -E '^(Seccomp:|CapPrm|CapBnd|CapEff)' $p/status; readlink $p/fd/*; done; true`
 
 // checkWaiting compares it with what the process is going to be.

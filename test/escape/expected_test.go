@@ -43,13 +43,23 @@ var expected = map[string]map[string]ocitest.Deviation{
 		"TestSignals/issue7_A10_signals_of_the_caller,_create":                                                                 red("what the caller ignores and blocks stays so"),
 		"TestSignals/issue7_A10_signals_of_the_caller,_exec":                                                                   red("what the caller ignores and blocks stays so"),
 		"TestSignals/issue7_A10_signals_of_the_caller,_run":                                                                    red("what the caller ignores and blocks stays so"),
+		"TestCopyUp/issue7_F7_holes_of_files_are_not_filled":                                                                   red("holes are filled"),
+		"TestDevicesOfMappedRoot/issue7_F13_a_mapped_root_cannot_change_the_host's_devices":                                    red("the host's nodes can be changed"),
+		"TestHiddenProcesses/issue7_F5_delete_--force_removes_processes_in_deep_cgroups_and_the_groups":                        red("processes stay"),
+		"TestHiddenProcesses/issue7_F5_ps_and_kill_--all_reach_processes_in_deep_cgroups":                                      red("processes stay"),
+		"TestJoiningProcess/issue7_A8_environment_and_filter_with_CAP_SYS_PTRACE,_exec":                                        red("a process is seen before it is confined"),
+		"TestJoiningProcess/issue7_A8_environment_with_CAP_SYS_PTRACE,_exec_in_a_container_of_the_same_pid_namespace":          red("a process is seen before it has given up its privileges"),
+		"TestKernelLog/issue7_F8_the_kernel's_log_is_not_read_as_a_list_of_users":                                              red("reads the kernel's log until it has more"),
+		"TestMovedInit/issue7_F10_exec_does_not_follow_an_unprivileged_first_process_into_its_mount_namespace":                 red("executes what the user has mounted"),
+		"TestPrivilegesOfExec/issue7_F11_exec_--process_with_some_limits_has_the_others_of_the_container":                      red("limits of the caller stay"),
+		"TestStoppedExec/issue7_F12_an_exec_whose_process_is_stopped_before_it_is_the_program_goes_on":                         red("hangs"),
 		"TestStreams/issue7_A9_files_of_the_caller_of_a_detached_container_keep_their_owner":                                   red("chowned"),
 		"TestStreams/issue7_A9_a_directory_as_stdin_of_a_detached_container_leads_nowhere":                                     red("a directory is handed over"),
 	},
 }
 
-// races take minutes with a runtime that starts a container in 50 ms.
-var races = regexp.MustCompile(`^Test\w*Races?$`)
+// slow are tests that take minutes with a runtime that starts a container in 50 ms, or that are red because a call does not end.
+var slow = regexp.MustCompile(`^Test\w*Races?/|^TestCopyUp/|^TestHidden|^TestJoiningProcess/issue7_A8_environment_and|^TestKernelLog/|^TestStoppedExec/`)
 
 // TestPeers runs the tests that are red with the peers that are installed: the suite finds in them what it would find in tare.
 func TestPeers(t *testing.T) {
@@ -76,7 +86,7 @@ func TestPeers(t *testing.T) {
 			var tops, subs []string
 			for test := range list {
 				top, sub, _ := strings.Cut(test, "/")
-				if races.MatchString(top) {
+				if slow.MatchString(test) {
 					continue
 				}
 				if !slices.Contains(tops, top) {

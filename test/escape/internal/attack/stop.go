@@ -29,13 +29,22 @@ func stop(comm string) error {
 				continue
 			}
 			last = pid
-			dir := "/proc/" + strconv.Itoa(pid)
-			if n := w.read(dir + "/status"); n > 0 && !bytes.Equal(field(w.buf[:n], "Name:\t"), []byte(comm)) {
-				fmt.Println("stopped", pid)
-			} else { // it is the program already
-				syscall.Kill(pid, syscall.SIGCONT)
-			}
+			w.release(pid, comm)
 			break
+		}
+	}
+}
+
+// release lets a process that was stopped go on when it has become comm: a stop that comes during execve(2) is the program's.
+func (w *watcher) release(pid int, comm string) {
+	status := "/proc/" + strconv.Itoa(pid) + "/status"
+	for n := w.read(status); n > 0 && !bytes.Contains(w.buf[:n], []byte("\nState:\tZ")); n = w.read(status) {
+		if bytes.Equal(field(w.buf[:n], "Name:\t"), []byte(comm)) {
+			syscall.Kill(pid, syscall.SIGCONT)
+			return
+		}
+		if bytes.Contains(w.buf[:n], []byte("\nState:\tT")) {
+			w.say("stopped", pid, "")
 		}
 	}
 }
