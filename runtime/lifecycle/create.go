@@ -28,17 +28,18 @@ import (
 // creation is a container on its way into the world.
 type creation struct {
 	*prepared
-	r      *Runtime
-	o      CreateOptions
-	attach bool // this process stays with the container's terminal
-	starts bool // run, not create
-	keep   bool // a container whose program cannot be executed is left to a later delete
-	c      *state.Container
-	join   []cgroup.JoinFile
-	listen *os.File
-	child  *launch.Child
-	relay  *signalpipe.Pipe // of a runtime in the foreground
-	std    *console.Streams // of the container's process
+	r       *Runtime
+	o       CreateOptions
+	attach  bool // this process stays with the container's terminal
+	starts  bool // run, not create
+	keep    bool // a container whose program cannot be executed is left to a later delete
+	c       *state.Container
+	join    []cgroup.JoinFile
+	listen  *os.File
+	child   *launch.Child
+	limited bool             // the limits of the cgroup are set
+	relay   *signalpipe.Pipe // of a runtime in the foreground
+	std     *console.Streams // of the container's process
 
 	devices *netDevices // nil: linux.netDevices has none
 	resctrl *rdt.FS
@@ -140,6 +141,11 @@ func (k *creation) clone(wait bool) (err error) {
 	}
 	if k.spec.Process != nil {
 		if k.std, err = k.r.streams(k.spec, k.spec.Process, k.attach); err != nil {
+			return err
+		}
+	}
+	if len(k.plan.Outer) > 0 && k.scope == nil { // what an intermediate process does, a copy into a tmpfs, is not for Start to wait with
+		if err := k.limits(); err != nil {
 			return err
 		}
 	}
@@ -329,9 +335,10 @@ func asksCgroup(linux *specs.Linux) bool {
 }
 
 func (k *creation) limits() error {
-	if k.group == nil {
+	if k.group == nil || k.limited {
 		return nil
 	}
+	k.limited = true
 	if k.scope != nil {
 		return k.scope.limit(k.group, k.spec.Linux.Resources)
 	}

@@ -23,15 +23,24 @@ func TestCopyUp(t *testing.T) {
 		}
 		return b, dir
 	}
-	row(t, "issue7 F7 what is copied counts for the container's memory limit", func(h *H) {
-		b, dir := bundle(h)
-		h.File(dir+"/big", strings.Repeat("x", 4*limit), 0o644)
-		r := h.Run(b.Edit(small).Sh("echo ran"))
-		if strings.Contains(r.Stdout, "ran") || !strings.Contains(r.Stderr, "memory limit") {
-			h.Errorf("%d MiB were copied with a limit of %d: status %d, %s %s", 4*limit>>20, limit>>20, r.Code, r.Stdout, r.Stderr)
-		}
-		h.NoLeak("too much to copy")
-	})
+	for _, pod := range []bool{false, true} {
+		row(t, "issue7 F7 what is copied counts for the container's memory limit"+map[bool]string{true: ", in a pid namespace of another"}[pod], func(h *H) {
+			b, dir := bundle(h)
+			h.File(dir+"/big", strings.Repeat("x", 4*limit), 0o644)
+			if pod {
+				first := h.Bundle().Args("sleep", "60")
+				h.Up(first)
+				b.Edit(joinPID(h, first), "-hostname").WithoutMounts("/sys", "/dev/mqueue")
+			}
+			r := h.Run(b.Edit(small).Sh("echo ran"))
+			if strings.Contains(r.Stdout, "ran") || !strings.Contains(r.Stderr, "memory limit") {
+				h.Errorf("%d MiB were copied with a limit of %d: status %d, %s %s", 4*limit>>20, limit>>20, r.Code, r.Stdout, r.Stderr)
+			}
+			if !pod {
+				h.NoLeak("too much to copy")
+			}
+		})
+	}
 	row(t, "issue7 F7 holes of files are not filled", func(h *H) {
 		b, dir := bundle(h)
 		h.File(dir+"/sparse", "begin", 0o640)
