@@ -162,7 +162,7 @@ func (c *Child) complete(m *machine, helper, end int) error {
 		defer unix.Close(end)
 	}
 	if len(c.plan.Outer) > 0 {
-		if err := c.awaitPID(hold); err != nil {
+		if err := c.awaitPID(); err != nil {
 			return err
 		}
 		if err := c.watchStops(); err != nil {
@@ -404,14 +404,14 @@ func (c *Child) next() (record, int, error) {
 	return m.record, m.descriptor, nil
 }
 
-// awaitPID replaces the intermediate process by its child, which may have said something before the pid was told. held: this
-// process has the socket's other end too, and only the end of the intermediate process shows that it was killed.
-func (c *Child) awaitPID(held bool) error {
+// awaitPID replaces the intermediate process by its child, which may have said something before the pid was told. The socket's other end
+// may stay open when the intermediate process is killed: in its child, or in this process.
+func (c *Child) awaitPID() error {
 	var r record
 	for r.kind != recordPID {
 		var descriptor int
 		var err error
-		if held && !c.readable() {
+		if !c.readable() {
 			return c.earlyFailure()
 		}
 		if r, descriptor, err = receive(c.sync); err == io.EOF {
