@@ -144,9 +144,7 @@ func (k *killer) all(victim killpoint.Victim, quick int) {
 
 // try kills at call n and returns how many calls there were if it was not reached.
 func (k *killer) try(victim killpoint.Victim, n int, before ocitest.Snapshot) int {
-	if k.device && exec.Command("ip", "link", "show", "kp0").Run() != nil { // it went with a network namespace
-		ip(k.H, "link add kp0 type dummy")
-	}
+	k.makeDevice()
 	id := k.b.ID
 	if k.op != "create" && k.op != "run" {
 		k.create()
@@ -181,6 +179,16 @@ func (k *killer) try(victim killpoint.Victim, n int, before ocitest.Snapshot) in
 		return 0
 	}
 	return r.Calls
+}
+
+// makeDevice makes the device that went with the network namespace of a container.
+func (k *killer) makeDevice() {
+	if !k.device || exec.Command("ip", "link", "show", "kp0").Run() == nil {
+		return
+	}
+	k.Await("a new network device", func() bool { // the old one's end goes in the background
+		return exec.Command("ip", "link", "add", "kp0", "type", "veth", "peer", "name", "kp1").Run() == nil
+	})
 }
 
 // create calls the runtime without the harness.
@@ -226,9 +234,7 @@ func (k *killer) end(what string, before ocitest.Snapshot) {
 	if r.Code != 0 {
 		k.Fatalf("%s: delete: %s", what, r.Stderr)
 	}
-	if k.device && exec.Command("ip", "link", "show", "kp0").Run() != nil {
-		ip(k.H, "link add kp0 type dummy")
-	}
+	k.makeDevice()
 	k.create()
 	k.MustRT("start", k.b.ID)
 	k.MustRT("delete", "--force", k.b.ID)
