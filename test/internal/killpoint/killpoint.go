@@ -193,19 +193,27 @@ func (t *trace) releaseAll() {
 				continue
 			}
 		}
-		for ws := unix.WaitStatus(0); ; {
-			if _, err := wait(tid, &ws); err != nil || !ws.Stopped() {
-				break
-			}
-			if ws.StopSignal() == unix.SIGSTOP && ws.TrapCause() <= 0 {
-				unix.PtraceDetach(tid)
-				break
-			}
-			if unix.PtraceCont(tid, 0) != nil {
-				break
-			}
+		for end := time.Now().Add(time.Second); !t.release(tid) && time.Now().Before(end); {
+			time.Sleep(100 * time.Microsecond)
 		}
 	}
+}
+
+// release detaches a thread that is in the stop that it was given, and lets it go on from any other; true: it is not traced any more. A thread
+// of a process that is being killed may never stop.
+func (t *trace) release(tid int) bool {
+	var ws unix.WaitStatus
+	got, err := unix.Wait4(tid, &ws, unix.WALL|unix.WNOTHREAD|unix.WNOHANG, nil)
+	switch {
+	case err == unix.EINTR || got == 0 && err == nil:
+		return false
+	case err != nil || !ws.Stopped():
+		return true
+	case ws.StopSignal() == unix.SIGSTOP && ws.TrapCause() <= 0:
+		unix.PtraceDetach(tid)
+		return true
+	}
+	return unix.PtraceCont(tid, 0) != nil
 }
 
 // processOf is the process of a thread.
