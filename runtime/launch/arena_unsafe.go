@@ -3,6 +3,7 @@ package launch
 import (
 	"fmt"
 	"os"
+	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -55,6 +56,17 @@ func (a *arena) sharedWord() (uintptr, error) {
 		a.page = page
 	}
 	return uintptr(a.page), nil
+}
+
+// clonedAt is where in the shared page the kernel puts the number of the child that an intermediate process clones, before the child runs.
+const clonedAt = 64
+
+// cloned is that number, 0 before.
+func (a *arena) cloned() int {
+	if a.page == nil {
+		return 0
+	}
+	return int(atomic.LoadInt32((*int32)(unsafe.Add(a.page, clonedAt))))
 }
 
 // errFull is an arena that cannot hold the program.

@@ -75,7 +75,7 @@ type program struct {
 }
 
 func newProgram(mem *arena, res *Resources) *program {
-	p := &program{mem: mem, named: map[string]int{}, res: res, first: 3, slots: make([]uintptr, slotFree, 64)}
+	p := &program{mem: mem, named: map[string]int{}, res: res, first: 3, asked: res.Ready, slots: make([]uintptr, slotFree, 64)}
 	p.code = make([]instr, 0, 512)
 	p.labels = make([]string, 0, 512)
 	p.ops = make([]plan.Op, 0, 512)

@@ -45,7 +45,11 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		}
 		p.openRoot()
 	case plan.CloneChild:
-		p.do(doClone, noSlot, uintptr(o.Flags|unix.CLONE_PARENT))
+		page, err := p.mem.sharedWord()
+		if err != nil {
+			return err
+		}
+		p.do(doClone, noSlot, uintptr(o.Flags|unix.CLONE_PARENT|unix.CLONE_PARENT_SETTID), page+clonedAt)
 	case plan.CloseAll:
 		keep := []int{slotSync}
 		if o.Listen {

@@ -22,7 +22,7 @@ const (
 	doSend      // a0 slot of the descriptor to send, a1 msghdr, a2 its control buffer, a3 slot of the socket
 	doReceive   // a0 slot of the socket, a1 msghdr, a2 its control buffer, a3 the header's own copy: a descriptor into out
 	doOwn       // a0 descriptor, a1 uid, a2 1: a terminal of the container's
-	doClone     // a0 flags of clone(2): the caller tells the pid and exits
+	doClone     // a0 flags of clone(2), a1 where the kernel puts the pid: the caller tells the pid and exits
 	doMask      // the source of the next masked directory into out
 	doType      // a0 slot: fail with a1 when the file system type is not a2
 	doMark      // a0 slot of a mount, a1 mark

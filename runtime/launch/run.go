@@ -36,6 +36,9 @@ type Resources struct {
 	Foreground bool
 	// Keep are the descriptors that plan.KeepOpen passes on.
 	Keep []*os.File
+	// Ready: the child tells when it has come to its last wait, in which it is what the program will be but for limits and a filter that is
+	// loaded last.
+	Ready bool
 	// Fault makes child instruction Fault-1 fail with EIO instead of being run; for tests.
 	Fault int
 
@@ -130,7 +133,7 @@ func Start(p *plan.Plan, res *Resources) (*Child, error) {
 	}
 	err = c.place(res)
 	if err == nil {
-		err = c.complete(m, prog.helper, pair[1])
+		err = c.complete(m, prog, pair[1])
 	} else {
 		unix.Close(pair[1])
 	}
@@ -154,7 +157,7 @@ func (c *Child) place(res *Resources) error {
 
 // complete replaces an intermediate process by its child and starts the helper, which reports over the child's end of the socket
 // pair: it stays open here until then.
-func (c *Child) complete(m *machine, helper, end int) error {
+func (c *Child) complete(m *machine, p *program, end int) error {
 	hold := len(c.plan.Helper) > 0
 	if !hold {
 		unix.Close(end)
@@ -163,6 +166,7 @@ func (c *Child) complete(m *machine, helper, end int) error {
 	}
 	if len(c.plan.Outer) > 0 {
 		if err := c.awaitPID(); err != nil {
+			c.reapCloned(p.mem.cloned())
 			return err
 		}
 		if err := c.watchStops(); err != nil {
@@ -170,7 +174,7 @@ func (c *Child) complete(m *machine, helper, end int) error {
 		}
 	}
 	if hold {
-		return c.cloneHelper(m, helper)
+		return c.cloneHelper(m, p.helper)
 	}
 	return nil
 }
@@ -258,15 +262,21 @@ func cloneHint(errno syscall.Errno) string {
 
 // Finish lets the child go on to the user's program (or to its wait for start).
 func (c *Child) Finish() error {
-	if c.asked {
-		if err := c.Await(stageReady); err != nil {
-			return err
-		}
+	if err := c.Ready(); err != nil {
+		return err
 	}
 	return c.Go()
 }
 
-// stageReady is told before the last wait by a child that had questions on its way, and to start by one that got its word.
+// Ready waits, where the child tells so, until it has come to its last wait: see Resources.Ready.
+func (c *Child) Ready() error {
+	if !c.asked {
+		return nil
+	}
+	return c.Await(stageReady)
+}
+
+// stageReady is told before the last wait by a child that had questions on its way or whose parent wants to know, and to start by one that got its word.
 const stageReady plan.Stage = 99
 
 // Go sends the byte for which the child waits.
@@ -440,6 +450,15 @@ func (c *Child) awaitPID() error {
 	c.PIDFD.Close()
 	c.PID, c.PIDFD = pid, os.NewFile(uintptr(pidfd), "pidfd")
 	return nil
+}
+
+// reapCloned ends the child of an intermediate process that was killed before it told its number: a zombie of this process's in the
+// container's pid namespace would keep the namespace from ending.
+func (c *Child) reapCloned(pid int) {
+	if pid > 0 && pid != c.PID {
+		unix.Kill(pid, unix.SIGKILL)
+		waitPID(pid)
+	}
 }
 
 // earlyFailure is why the intermediate process ended without telling a pid.

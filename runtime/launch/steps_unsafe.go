@@ -332,7 +332,7 @@ func cloneChild(m *machine, in *instr) uintptr {
 	if stackFirst {
 		first, second = second, first
 	}
-	pid, _, e := syscall.RawSyscall6(unix.SYS_CLONE, first, second, 0, 0, 0, 0)
+	pid, _, e := syscall.RawSyscall6(unix.SYS_CLONE, first, second, in.a[1], 0, 0, 0)
 	if e != 0 || pid == 0 {
 		return uintptr(e)
 	}

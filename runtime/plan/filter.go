@@ -108,7 +108,7 @@ func (c *compiler) afterBirth() []seccomp.Call {
 
 // Arguments of the calls above, of sched.h and ioctls.h.
 const (
-	cloneParent = 0x8000
+	cloneParent = 0x108000 // CLONE_PARENT and CLONE_PARENT_SETTID
 	tiocsctty   = 0x540e
 )
 
