@@ -14,10 +14,14 @@ type Stat struct {
 	State     byte   // field 3: R S D Z T t X …
 	StartTime uint64 // field 22: when the process started, in clock ticks after boot
 	Forked    bool   // a flag of field 9, PF_FORKNOEXEC: it has executed no program since it was cloned
+	Exiting   bool   // a flag of field 9, PF_EXITING: it gives up what it has, its cgroups for example
 }
 
-// forkNoExec is PF_FORKNOEXEC of the kernel's linux/sched.h.
-const forkNoExec = 0x40
+// Flags of the kernel's linux/sched.h.
+const (
+	exiting    = 0x4  // PF_EXITING
+	forkNoExec = 0x40 // PF_FORKNOEXEC
+)
 
 // Dead tells whether the process has exited: it is a zombie, or being reaped.
 func (s Stat) Dead() bool { return s.State == 'Z' || s.State == 'X' || s.State == 'x' }
@@ -56,7 +60,7 @@ func parseStat(data []byte) (Stat, error) {
 	if err != nil {
 		return Stat{}, fmt.Errorf("parse flags: %w", err)
 	}
-	return Stat{State: f[0][0], StartTime: start, Forked: flags&forkNoExec != 0}, nil
+	return Stat{State: f[0][0], StartTime: start, Forked: flags&forkNoExec != 0, Exiting: flags&exiting != 0}, nil
 }
 
 // Running returns what the kernel says of the process that had number pid and started at tick start; false: it has ended.

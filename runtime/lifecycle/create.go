@@ -113,17 +113,14 @@ func (k *creation) steps(ctx context.Context, wait bool) []step {
 		{"set the cgroup's limits", k.limits},
 		{"save the state", func() error { return k.c.Save() }},
 		{"run the hooks of create", func() error { return k.createHooks(ctx) }},
-		{"let the process go on", func() error { return k.child.Finish() }},
+		{"let the process go on", func() error { return k.finish(wait) }},
 		{"await the process", func() (err error) {
 			if k.attach && k.relay == nil {
 				if k.relay, err = signalpipe.Catch(); err != nil {
 					return err
 				}
 			}
-			if wait {
-				return k.child.Await(plan.StageCreated)
-			}
-			return k.child.Await(0)
+			return k.await(wait)
 		}},
 		{"send the terminal", func() error { return sendTerminal(k.o.ConsoleSocket, k.child) }},
 		{"send the pidfd", func() error { return sendPidfd(k.o.PidfdSocket, k.child) }},
@@ -165,6 +162,35 @@ func (k *creation) clone(wait bool) (err error) {
 		}
 	}
 	return err
+}
+
+// finish lets the process go on to its wait for start, or, once it is what it must be, to its program.
+func (k *creation) finish(wait bool) error {
+	if wait {
+		return k.child.Finish()
+	}
+	return k.confirmation(beforeLimits).finish(k.child)
+}
+
+// await waits until the process waits for start, and is what it must be, or until its program runs.
+func (k *creation) await(wait bool) error {
+	if !wait {
+		if err := k.child.Await(0); err != nil {
+			return err
+		}
+		return k.confirmation(beforeLimits).checkFilter(k.child.PID)
+	}
+	if err := k.child.Await(plan.StageCreated); err != nil || k.spec.Process == nil {
+		return err
+	}
+	return k.confirmation(beforeStart).check(k.child.PID)
+}
+
+// confirmation is what the process must be at a point of its plan.
+func (k *creation) confirmation(last func(plan.Op) bool) *confirmation {
+	c := confirm(k.plan, k.spec, k.spec.Process, last)
+	c.cgroups = k.group
+	return c
 }
 
 // record puts the process into the state.
@@ -346,7 +372,8 @@ func (k *creation) limits() error {
 }
 
 func (k *creation) resources() *launch.Resources {
-	res := &launch.Resources{Listen: k.listen, Fault: k.r.fault, Foreground: k.attach && k.o.ConsoleSocket == ""}
+	res := &launch.Resources{Listen: k.listen, Fault: k.r.fault, Foreground: k.attach && k.o.ConsoleSocket == "",
+		Ready: k.listen == nil}
 	if k.std != nil {
 		res.Stdio = k.std.Child
 	}

@@ -142,6 +142,7 @@ func (in *inside) enterGroup(g *cgroup.Group, init int, sub map[string]string) e
 	if g.Unit != nil && !g.MayJoin() {
 		return in.placeInUnit(g, init, sub)
 	}
+	in.group = g
 	join, err := g.JoinExec(init, sub)
 	if err != nil {
 		return err
@@ -240,7 +241,9 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 		return nil, err
 	}
 	res := &launch.Resources{Process: x.in.process, Namespaces: x.in.held, Root: x.in.root, Fault: x.in.r.fault, Stdio: x.std.Child,
-		Foreground: !o.Detach && o.ConsoleSocket == ""}
+		Foreground: !o.Detach && o.ConsoleSocket == "", Ready: true}
+	want := confirm(x.plan, x.in.spec, x.process, beforeLimits)
+	want.cgroups = x.in.group
 	addCgroups(res, x.in.join)
 	res.Place = x.in.place
 	var child *launch.Child
@@ -261,14 +264,17 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 		{"write its oom score", child.Begin},
 		{"check its namespaces", func() error { return x.in.checkOwner(x.c, child.PID) }},
 		{"join the class of service", func() error { return x.in.r.joinContainerRdt(x.c, child.PID) }},
-		{"let the process go on", child.Finish},
+		{"let the process go on", func() error { return want.finish(child) }},
 		{"await the process", func() error {
 			if !o.Detach {
 				if x.relay, err = signalpipe.Catch(); err != nil {
 					return err
 				}
 			}
-			return child.Await(0)
+			if err := child.Await(0); err != nil {
+				return err
+			}
+			return want.checkFilter(child.PID)
 		}},
 		{"send the terminal", func() error { return sendTerminal(o.ConsoleSocket, child) }},
 		{"send the pidfd", func() error { return sendPidfd(o.PidfdSocket, child) }},

@@ -29,6 +29,7 @@ type inside struct {
 	host       *plan.Host
 	namespaces uint64 // in which the container differs from who created it
 	join       []cgroup.JoinFile
+	group      *cgroup.Group       // whose files join has; nil: none
 	place      func(pid int) error // moves a process into the cgroup where it cannot join it; nil: it joins
 	process    *os.File            // pidfd of the container's first process
 	held       []launch.Namespace

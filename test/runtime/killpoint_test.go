@@ -221,6 +221,7 @@ func (k *killer) look(what string) {
 		return
 	}
 	k.Await("the program of a running container after "+what, func() bool {
+		ocitest.Reap() // a clone whose runtime was killed ends, and is the suite's
 		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", s.Pid))
 		return err != nil || string(comm) == "sleep\n"
 	})
