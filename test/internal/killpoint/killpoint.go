@@ -144,20 +144,30 @@ func (t *trace) stopped(tid int, ws unix.WaitStatus) error {
 		}
 		return t.resume(tid, 0)
 	case ws.TrapCause() > 0:
-		if ws.TrapCause() == unix.PTRACE_EVENT_EXEC {
-			th.executed = true
-			for other, o := range t.threads { // the process's other threads are gone
-				if other != tid && o.process == th.process {
-					delete(t.threads, other)
-				}
-			}
-		}
+		t.event(th, tid, ws.TrapCause())
 		return t.resume(tid, 0)
 	case sig == unix.SIGSTOP && !th.started:
 		th.started = true
 		return t.resume(tid, 0)
 	}
 	return t.resume(tid, int(sig))
+}
+
+// event keeps the table of threads.
+func (t *trace) event(th *thread, tid, cause int) {
+	switch cause {
+	case unix.PTRACE_EVENT_CLONE, unix.PTRACE_EVENT_FORK, unix.PTRACE_EVENT_VFORK:
+		if child, err := unix.PtraceGetEventMsg(tid); err == nil && t.threads[int(child)] == nil {
+			t.threads[int(child)] = &thread{process: processOf(int(child))}
+		}
+	case unix.PTRACE_EVENT_EXEC:
+		th.executed = true
+		for other, o := range t.threads { // the process's other threads are gone
+			if other != tid && o.process == th.process {
+				delete(t.threads, other)
+			}
+		}
+	}
 }
 
 func (t *trace) resume(tid, sig int) error {
@@ -193,27 +203,35 @@ func (t *trace) releaseAll() {
 				continue
 			}
 		}
-		for end := time.Now().Add(time.Second); !t.release(tid) && time.Now().Before(end); {
-			time.Sleep(100 * time.Microsecond)
+		for end := time.Now().Add(time.Second); ; time.Sleep(100 * time.Microsecond) {
+			if released, _ := release(tid); released || time.Now().After(end) {
+				break
+			}
+		}
+	}
+	// One that was cloned when its parent was killed is not known.
+	for end := time.Now().Add(30 * time.Millisecond); time.Now().Before(end); time.Sleep(100 * time.Microsecond) {
+		if _, err := release(-1); err == unix.ECHILD {
+			return
 		}
 	}
 }
 
 // release detaches a thread that is in the stop that it was given, and lets it go on from any other; true: it is not traced any more. A thread
 // of a process that is being killed may never stop.
-func (t *trace) release(tid int) bool {
+func release(tid int) (released bool, err error) {
 	var ws unix.WaitStatus
 	got, err := unix.Wait4(tid, &ws, unix.WALL|unix.WNOTHREAD|unix.WNOHANG, nil)
 	switch {
 	case err == unix.EINTR || got == 0 && err == nil:
-		return false
+		return false, nil
 	case err != nil || !ws.Stopped():
-		return true
+		return true, err
 	case ws.StopSignal() == unix.SIGSTOP && ws.TrapCause() <= 0:
-		unix.PtraceDetach(tid)
-		return true
+		unix.PtraceDetach(got)
+		return true, nil
 	}
-	return unix.PtraceCont(tid, 0) != nil
+	return unix.PtraceCont(got, 0) != nil, nil
 }
 
 // processOf is the process of a thread.
