@@ -109,5 +109,5 @@ func hint(op plan.Op, errno syscall.Errno) string {
 	return ""
 }
 
-// errGone is a child that ended before it could say anything.
-var errGone = errors.New("the container's first process was killed while it was being set up")
+// ErrGone is a child that ended before it could say anything.
+var ErrGone = errors.New("the container's first process was killed while it was being set up")

@@ -287,7 +287,7 @@ func (c *Child) Go() error {
 			if e := c.Await(0); e != nil {
 				return e
 			}
-			return errGone
+			return ErrGone
 		}
 		return fmt.Errorf("speak to the container's process: %w", err)
 	}
@@ -304,7 +304,7 @@ func (c *Child) Await(stage plan.Stage) error {
 				c.reapHelper()
 				return nil
 			}
-			return errGone
+			return ErrGone
 		}
 		if err != nil {
 			return fmt.Errorf("listen to the container's process: %w", err)
@@ -358,7 +358,7 @@ func (c *Child) Steps() int { return c.program }
 func Release(conn *os.File, args []string) error {
 	if _, err := conn.Write([]byte{1}); err != nil {
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-			return errGone
+			return ErrGone
 		}
 		return fmt.Errorf("speak to the container's process: %w", err)
 	}
@@ -371,7 +371,7 @@ func Release(conn *os.File, args []string) error {
 	}
 	if err == io.EOF {
 		if !ready {
-			return errGone
+			return ErrGone
 		}
 		return nil
 	}
@@ -468,7 +468,7 @@ func (c *Child) earlyFailure() error {
 			return c.failure(m.record)
 		}
 	}
-	return errGone
+	return ErrGone
 }
 
 // readable waits until there is a record to receive; false: the intermediate process ended without one.

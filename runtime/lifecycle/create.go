@@ -178,6 +178,9 @@ func (k *creation) await(wait bool) error {
 		if err := k.child.Await(0); err != nil {
 			return err
 		}
+		if err := killedForMemory(k.child.PID, k.spec, k.group); err != nil {
+			return err
+		}
 		return k.confirmation(beforeLimits).checkFilter(k.child.PID)
 	}
 	if err := k.child.Await(plan.StageCreated); err != nil || k.spec.Process == nil {
@@ -425,6 +428,7 @@ func (k *creation) createHooks(ctx context.Context) error {
 
 // undo removes everything that make has made and returns the reason with what could not be removed.
 func (k *creation) undo(ctx context.Context, reason error) error {
+	reason = explainShortage(reason, k.group)
 	if err := k.devices.moveBack(); err != nil {
 		reason = fmt.Errorf("%w (and cleaning up: %v)", reason, err)
 	}

@@ -45,7 +45,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 	r.ended("read its configuration and compile the plan")
 	child, err := x.start(&o)
 	if err != nil {
-		return 255, err
+		return 255, explainShortage(err, x.in.group)
 	}
 	if o.Detach {
 		child.Close()
@@ -53,6 +53,7 @@ func (r *Runtime) Exec(ctx context.Context, o ExecOptions) (int, error) {
 	}
 	defer child.Close()
 	status := accompany(child, x.relay, x.std)
+	r.explainStatus(status, x.in.spec, x.in.group)
 	r.ended("wait for the process")
 	finishOutput(x.relay, x.std)
 	return status, nil
@@ -272,6 +273,9 @@ func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
 				}
 			}
 			if err := child.Await(0); err != nil {
+				return err
+			}
+			if err := killedForMemory(child.PID, x.in.spec, x.in.group); err != nil {
 				return err
 			}
 			return want.checkFilter(child.PID)

@@ -45,6 +45,7 @@ func (r *Runtime) Run(ctx context.Context, o RunOptions) (int, error) {
 		go k.proxy.awaitReady(ctx, r, k.c.Init, os.Getpid())
 	}
 	status := accompany(k.child, k.relay, k.std)
+	r.explainStatus(status, k.spec, k.group)
 	r.ended("wait for the process")
 	if !o.Keep {
 		err := k.c.Lock(context.WithoutCancel(ctx))

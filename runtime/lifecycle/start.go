@@ -92,7 +92,9 @@ func release(c *state.Container, s *specs.Spec) error {
 		return fmt.Errorf("reach the container's first process: %w", err)
 	}
 	defer conn.Close()
-	err = launch.Release(conn, s.Process.Args)
+	if err = explainShortage(launch.Release(conn, s.Process.Args), groupOf(c)); err == nil && isTight(s) {
+		err = killedForMemory(c.Init.Pid, s, groupOf(c))
+	}
 	if e := os.Remove(path); err == nil && e != nil && !errors.Is(e, os.ErrNotExist) {
 		err = e
 	}
