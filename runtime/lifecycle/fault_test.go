@@ -45,6 +45,7 @@ var faultCases = []faultCase{
 	}},
 	{"notify", (*faultBundle).notify},
 	{"notify userns", func(b *faultBundle) { b.userns(); b.notify(); b.spec.Process.NoNewPrivileges = false }},
+	{"joined namespaces", (*faultBundle).joined},
 	{"no pivot", func(b *faultBundle) { b.create.NoPivot = true }},
 	{"network device", (*faultBundle).netDevice},
 	{"class of service", (*faultBundle).classOfService},
@@ -140,6 +141,26 @@ func (b *faultBundle) rootfs() {
 	for _, name := range []string{"sh", "sleep", "true"} {
 		if err := os.Symlink("busybox", filepath.Join(b.dir, "rootfs/bin", name)); err != nil {
 			b.t.Fatal(err)
+		}
+	}
+}
+
+// joined has namespaces of another process, that of process numbers among them: an intermediate process enters those.
+func (b *faultBundle) joined() {
+	c := exec.Command("sh", "-c", "sleep 1000 & echo; wait")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWIPC | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
+	}
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { c.Process.Kill(); c.Wait() })
+	out.Read(make([]byte, 1))
+	for i, ns := range b.spec.Linux.Namespaces {
+		if file := namespaceFile(ns.Type); file == "pid" || file == "ipc" || file == "net" {
+			b.spec.Linux.Namespaces[i].Path = fmt.Sprintf("/proc/%d/ns/%s", c.Process.Pid, file)
 		}
 	}
 }
