@@ -29,7 +29,7 @@ type killCase struct {
 }
 
 var killCases = []killCase{
-	{name: "default", quick: 14, change: func(*H, *Bundle) []string { return nil }},
+	{name: "default", quick: 20, change: func(*H, *Bundle) []string { return nil }},
 	{name: "hooks", quick: 3, ops: "create start run delete", change: func(_ *H, b *Bundle) []string {
 		hook := `[{"path":"/bin/true"}]`
 		for _, kind := range []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"} {
