@@ -185,14 +185,17 @@ func (c *confirmation) compare(s *status) error {
 
 // compareFilter compares the seccomp mode alone; a filter that the runtime was started with stays.
 func (c *confirmation) compareFilter(s *status) error {
-	if c.seccomp && s.seccomp != seccompFilter {
+	if c.seccomp && s.seccomp != seccompFilter && s.seccomp != seccompDead {
 		return fmt.Errorf("seccomp mode is %d, want %d (filter)", s.seccomp, seccompFilter)
 	}
 	return nil
 }
 
-// seccompFilter is SECCOMP_MODE_FILTER.
-const seccompFilter = 2
+// Modes of the kernel's seccomp.h. A process that its filter is killing is dead.
+const (
+	seccompFilter = 2
+	seccompDead   = 3
+)
 
 // compareCgroups looks whether the process is in its container's group, or below it, in every hierarchy.
 func (c *confirmation) compareCgroups(pid int) error {

@@ -28,6 +28,7 @@ func TestConfirm(t *testing.T) {
 		{"CapBnd:\t00000000a80425fb", "CapBnd:\t000001ffffffffff", "bounding capabilities are 000001ffffffffff"},
 		{"CapAmb:\t0000000000000000", "CapAmb:\t0000000000000001", "ambient capabilities are"},
 		{"NoNewPrivs:\t1", "NoNewPrivs:\t0", "no_new_privs is 0, want 1"},
+		{"Seccomp:\t2", "Seccomp:\t3", ""},
 		{"Seccomp:\t2", "Seccomp:\t0", "seccomp mode is 0, want 2 (filter)"},
 	} {
 		s, err := parseStatus(strings.Replace(statusText, c.old, c.new, 1))
