@@ -71,7 +71,7 @@ mutants: ## take each defence away (test/mutants) and require that its tests are
 test-vm: build ## the suites in virtual machines, one per kernel
 	@[ -d test/vm ] || { echo "there are no tests in virtual machines yet"; exit 1; }
 	@scripts/deps.sh auto
-	@TARE_VM=1 $(GO) test -json -count=1 -timeout 60m ./test/vm/... 2>&1 | $(SUMMARY)
+	@TARE_VM=1 $(GO) test -json -count=1 -timeout 240m ./test/vm/... 2>&1 | $(SUMMARY)
 
 bench: build ## measure against the peers, write docs/benchmarks.md (root, a quiet machine)
 	@scripts/deps.sh auto

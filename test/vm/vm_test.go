@@ -17,7 +17,7 @@ import (
 // run boots a machine for a test, and skips where that cannot be.
 func run(t *testing.T, m Machine, argv ...string) *Result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute)
 	defer cancel()
 	r, err := m.Run(ctx, argv...)
 	if errors.Is(err, ErrUnavailable) {
@@ -179,7 +179,9 @@ func TestAll(t *testing.T) {
 				for layout, parts := range layouts {
 					m.Cgroups = layout
 					for _, part := range parts {
-						t.Run(string(layout)+"/"+s.pkg+"/"+strings.Trim(part, "^$"), func(t *testing.T) { runPart(t, m, part) })
+						t.Run(string(layout)+"/"+s.pkg+"/"+strings.Trim(part, "^$"), func(t *testing.T) {
+							runPart(t, m, part, strings.ReplaceAll(name+"-"+string(layout)+"-"+s.pkg, "/", "-"))
+						})
 					}
 				}
 			}
@@ -187,9 +189,28 @@ func TestAll(t *testing.T) {
 	}
 }
 
-// runPart boots a machine and runs the tests that match.
-func runPart(t *testing.T, m Machine, tests string) {
-	r := run(t, m, "/test", "-test.v", "-test.timeout", "19m", "-test.run", tests)
+// keepResults writes the output of a run as `go test -json` has it to a file of the directory TARE_VM_RESULTS, if that is set, for
+// internal/tools/runtimerows.
+func keepResults(t *testing.T, name, output string) {
+	dir := os.Getenv("TARE_VM_RESULTS")
+	if dir == "" {
+		return
+	}
+	cmd := exec.Command("go", "tool", "test2json")
+	cmd.Stdin = strings.NewReader(output)
+	out, err := cmd.Output()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, name+".json"), out, 0o644)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// runPart boots a machine and runs the tests that match; the results are kept under a name.
+func runPart(t *testing.T, m Machine, tests, name string) {
+	r := run(t, m, "/test", "-test.v", "-test.timeout", "39m", "-test.run", tests)
+	keepResults(t, name, r.Output)
 	if r.Status != 0 {
 		t.Errorf("status %d\n%s", r.Status, failures(r.Output))
 	}

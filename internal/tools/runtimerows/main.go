@@ -1,7 +1,8 @@
 // Command runtimerows writes the results of test/runtime into docs/conformance/runtime.md, a column for each runtime:
 //
-//	TARE_RUNTIME=runc go test -count=1 -json ./test/runtime >runc.json
-//	go run ./internal/tools/runtimerows docs/conformance/runtime.md runc=runc.json
+//	go test -count=1 -json ./test/runtime >host.json
+//	TARE_VM=1 TARE_VM_RESULTS=/tmp/vm go test -run 'TestAll/release$/v2$/test/runtime' ./test/vm
+//	go run ./internal/tools/runtimerows docs/conformance/runtime.md tare=host.json,/tmp/vm/release-v2-test-runtime.json
 //
 // The lines of the file, and what they say a row requires, are written by people; the columns of the runtimes and the names of
 // the tests are written by this command. A cell "3 of 4" says how many cases named after the row passed of those that ran.
@@ -47,15 +48,42 @@ func rowOf(name string) string {
 	return word
 }
 
-// readResults collects the results of a run by row. A case that is known to deviate passes in the run, and counts as failed here.
-func readResults(path string) (map[string]*result, error) {
+// readResults collects the results of runs of one runtime by row. A case that is known to deviate passes in the run, and counts as
+// failed here; one of several runs, on other machines, counts once: as passed if it passed wherever it ran.
+func readResults(paths ...string) (map[string]*result, error) {
+	passed := map[string]bool{}
+	for _, path := range paths {
+		if err := readRun(path, passed); err != nil {
+			return nil, err
+		}
+	}
+	results := map[string]*result{}
+	for test, ok := range passed {
+		row := rowOf(test)
+		r := results[row]
+		if r == nil {
+			r = &result{}
+			results[row] = r
+		}
+		r.ran++
+		if ok {
+			r.passed++
+		}
+		if function, _, _ := strings.Cut(test, "/"); !slices.Contains(r.tests, function) {
+			r.tests = append(r.tests, function)
+		}
+	}
+	return results, nil
+}
+
+// readRun adds the cases of one run that ran, and whether they passed.
+func readRun(path string, passed map[string]bool) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
 	deviates := map[string]bool{}
-	results := map[string]*result{}
 	lines := bufio.NewScanner(f)
 	lines.Buffer(nil, 1<<22)
 	for lines.Scan() {
@@ -63,8 +91,7 @@ func readResults(path string) (map[string]*result, error) {
 		if json.Unmarshal(lines.Bytes(), &e) != nil {
 			continue // output of the go command itself
 		}
-		row := rowOf(e.Test)
-		if row == "" {
+		if rowOf(e.Test) == "" {
 			continue
 		}
 		if e.Action == "output" && (strings.Contains(e.Output, " deviates as known: ") || strings.Contains(e.Output, " deviates: ")) {
@@ -73,20 +100,10 @@ func readResults(path string) (map[string]*result, error) {
 		if e.Action != "pass" && e.Action != "fail" && !(e.Action == "skip" && deviates[e.Test]) {
 			continue
 		}
-		r := results[row]
-		if r == nil {
-			r = &result{}
-			results[row] = r
-		}
-		r.ran++
-		if e.Action == "pass" && !deviates[e.Test] {
-			r.passed++
-		}
-		if function, _, _ := strings.Cut(e.Test, "/"); !slices.Contains(r.tests, function) {
-			r.tests = append(r.tests, function)
-		}
+		before, ran := passed[e.Test]
+		passed[e.Test] = e.Action == "pass" && !deviates[e.Test] && (before || !ran)
 	}
-	return results, lines.Err()
+	return lines.Err()
 }
 
 // rewrite returns the document with the cells of the runtimes that are in runs replaced, and the rows that have a line.
@@ -139,11 +156,11 @@ func update(args []string) error {
 	}
 	runs := map[string]map[string]*result{}
 	for _, arg := range args[1:] {
-		name, path, ok := strings.Cut(arg, "=")
+		name, paths, ok := strings.Cut(arg, "=")
 		if !ok || !slices.Contains(columns, name) {
-			return fmt.Errorf("%q is not tare=FILE, runc=FILE or crun=FILE", arg)
+			return fmt.Errorf("%q is not tare=FILE,…, runc=FILE,… or crun=FILE,…", arg)
 		}
-		if runs[name], err = readResults(path); err != nil {
+		if runs[name], err = readResults(strings.Split(paths, ",")...); err != nil {
 			return fmt.Errorf("read results of %s: %w", name, err)
 		}
 	}

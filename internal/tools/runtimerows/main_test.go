@@ -27,6 +27,16 @@ func TestRewrite(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	other := filepath.Join(t.TempDir(), "other.json")
+	if err := os.WriteFile(other, []byte(`{"Action":"fail","Test":"TestB/M3_y"}
+{"Action":"pass","Test":"TestB/step_7-9_w"}
+{"Action":"pass","Test":"TestC/C24_v"}
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if both, err := readResults(path, other); err != nil || both["M3"].passed != 0 || both["M3"].ran != 2 || both["step"].passed != 0 || both["C24"].passed != 1 {
+		t.Errorf("of two runs: %+v, %v", both, err)
+	}
 	document := "text\n| row | what | tare | runc | crun | tests |\n| --- | --- | --- | --- | --- | --- |\n| M3 | a | 1 of 1 | | - | |\n| M4 | b | | | | |\n| step | c | | | | |\n"
 	got, seen := rewrite(document, map[string]map[string]*result{"runc": results})
 	for _, want := range []string{"| M3 | a | 1 of 1 | 1 of 2 | - | |", "| M4 | b | | 0 of 1 | | |", "| step | c | | 0 of 1 | | |", "text\n| row |"} {
