@@ -4,6 +4,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/tare-oci/tare/test/internal/ocitest"
 )
 
 // exception is a validation program that fails with tare-runtime, how and why. With when it fails only where when is true.
@@ -82,6 +84,31 @@ var exceptions = map[string]exception{
 	// Choices of tare.
 	"mounts": {says: "bind mounts cannot have any filesystem-specific options",
 		why: "it gives options of a file system to bind mounts; runc since 1.2 refuses these too"},
+}
+
+// elsewhere are programs that fail on machines where their entry in exceptions does not hold, or that have none.
+var elsewhere = map[string]exception{
+	"linux_cgroups_network": {fails: []string{"get network cgroup data"},
+		why: "the kernel looks for the devices of net_prio in the first network namespace, and these tests have one of their own"},
+	"linux_cgroups_relative_network": {fails: []string{"get network cgroup data"},
+		why: "the kernel looks for the devices of net_prio in the first network namespace, and these tests have one of their own"},
+	"linux_ns_itype": {fails: []string{"cannot run validation tests: exit status 1"}, when: func() bool { return !ocitest.Kernel(6, 15) },
+		why: "a container without a mount namespace of its own takes Linux 6.15"},
+	"linux_process_apparmor_profile": {says: "acme_secure_profile", when: func() bool { return !profileLoaded },
+		why: "the profile could not be loaded"},
+}
+
+// profileLoaded: the kernel has the AppArmor profile that a program asks for.
+var profileLoaded bool
+
+// exceptionOf returns what is expected of a program that fails on this machine.
+func exceptionOf(name string) (exception, bool) {
+	for _, table := range []map[string]exception{exceptions, elsewhere} {
+		if e, ok := table[name]; ok && (e.when == nil || e.when()) {
+			return e, true
+		}
+	}
+	return exception{}, false
 }
 
 // lacks returns a condition: the host does not have the file.

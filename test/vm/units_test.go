@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -14,6 +15,10 @@ var unitPackages = []string{
 	"internal/sys/pidfd", "internal/sys/pty", "internal/sys/rtnetlink", "internal/sys/signalpipe", "internal/sys/signals", "internal/sys/unixsock",
 	"runtime/console", "runtime/launch", "runtime/seccomp",
 }
+
+// unitTools are programs of the host that tests of a package run, where busybox has others: machines of other architectures do not run
+// these packages.
+var unitTools = map[string][]string{"internal/sys/rtnetlink": {"ip"}, "runtime/console": {"stty", "grep", "dash"}}
 
 // runUnits executes the test binaries of /units, and says which failed.
 const runUnits = `s=0; for f in /units/*; do echo "== $f"; mkdir /tmp/w; cd /tmp/w; $f -test.v -test.timeout 9m || { echo "failed: $f"; s=1; }; cd /; rm -rf /tmp/w; done; exit $s`
@@ -31,8 +36,13 @@ func TestUnits(t *testing.T) {
 			} else if err != nil {
 				t.Fatal(err)
 			}
-			m := Machine{Kernel: k, Memory: 2000, Files: map[string]string{}, Modules: []string{"veth", "dummy"}}
+			m := Machine{Kernel: k, Memory: 2000, Files: map[string]string{}, Modules: []string{"veth", "dummy", "bridge", "overlay"}}
 			for _, p := range unitPackages {
+				if tools := unitTools[p]; tools != nil && k.Arch != runtime.GOARCH {
+					t.Logf("%s: not on %s: it needs %s of that architecture", p, k.Arch, strings.Join(tools, ", "))
+					continue
+				}
+				m.Programs = append(m.Programs, unitTools[p]...)
 				m.Files["/units/"+strings.ReplaceAll(path.Clean(p), "/", "-")] = testBinary(t, p, k.Arch)
 			}
 			r := run(t, m, "sh", "-c", runUnits)

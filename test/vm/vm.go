@@ -171,7 +171,7 @@ const initScript = `#!/bin/busybox sh
 if [ -z "$TARE_VM_SECOND" ]; then
 	/bin/busybox mkdir -p /new
 	/bin/busybox mount -t tmpfs -o mode=0755,size=90% root /new
-	for f in /*; do [ $f = /new ] || /bin/busybox cp -a $f /new/; done
+	for f in /* /.[!.]*; do [ $f = /new ] || [ ! -e $f ] || /bin/busybox cp -a $f /new/; done
 	/bin/busybox mkdir -p /new/proc /new/sys /new/dev /new/tmp /new/run /new/root /new/etc /new/var/tmp
 	export TARE_VM_SECOND=1
 	exec /new/bin/busybox switch_root /new /init

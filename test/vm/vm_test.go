@@ -86,7 +86,7 @@ var (
 		"netlink_diag", "af_packet_diag"}
 	hostTools = []string{"dash", "jq", "unshare", "ip", "nsenter", "timeout", "env", "ps", "chown", "chmod", "mknod", "taskset", "apparmor_parser"}
 	// validationTools are programs by which the validation of the runtime-tools is run.
-	validationTools = []string{"dash", "unshare", "ip", "cp", "tar", "gzip", "mount"}
+	validationTools = []string{"dash", "unshare", "ip", "cp", "tar", "gzip", "mount", "apparmor_parser"}
 )
 
 var suites = []suite{
@@ -98,7 +98,7 @@ var suites = []suite{
 		arm64: []string{"^Test(V2.*|Run.*|Exec.*|Seccomp.*|Terminal|Signals|Namespaces|OldKernel|KillDelete|Foreground.*|Mounts|Devices|Rootless.*|Rules)$"}},
 	{pkg: "test/escape", runtime: true, modules: []string{"loop", "overlay", "veth"}, tools: hostTools, scratch: true, memory: 1500,
 		v2: []string{"."}, hybrid: []string{"."}},
-	{pkg: "test/conformance", runtime: true, modules: []string{"veth"}, tools: validationTools, files: []string{".cache/bin/runtime-tools"}, scratch: true,
+	{pkg: "test/conformance", runtime: true, modules: []string{"veth", "bfq"}, tools: validationTools, files: []string{".cache/bin/runtime-tools"}, scratch: true,
 		memory: 2048, hybrid: []string{"^TestValidation$"}},
 	{pkg: "test/criu", quick: "^TestCheckpoint$", runtime: true, tools: criuTools, modules: criuModules,
 		v2:     []string{"^TestDestination", "^Test(Checkpoint|Hostile|Restore)"},
