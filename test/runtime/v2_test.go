@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -95,13 +96,13 @@ var v2Errors = []Case{
 	{Row: "C23 path", Edit: []string{`linux.resources.unified={"../cgroup.procs":"1"}`}, Err: "unified"},
 	{Row: "C23 bad value", Edit: []string{`linux.resources.unified={"pids.max":"x"}`}, Err: "pids.max"},
 	{Row: "C6 swap below the limit", Edit: []string{`linux.resources.memory={"limit":33554432,"swap":16777216}`}, Err: "swap"},
-	{Row: "C8 swappiness", Edit: []string{`linux.resources.memory={"swappiness":10}`}, Err: "swappiness"},
-	{Row: "C9 no OOM killer", Edit: []string{`linux.resources.memory={"disableOOMKiller":true}`}, Err: "disableOOMKiller"},
-	{Row: "C14 real time", Edit: []string{`linux.resources.cpu={"realtimeRuntime":1000,"realtimePeriod":10000}`}, Err: "realtime"},
+	{Row: "C24 C8 swappiness", Edit: []string{`linux.resources.memory={"swappiness":10}`}, Err: "swappiness"},
+	{Row: "C24 C9 no OOM killer", Edit: []string{`linux.resources.memory={"disableOOMKiller":true}`}, Err: "disableOOMKiller"},
+	{Row: "C24 C14 real time", Edit: []string{`linux.resources.cpu={"realtimeRuntime":1000,"realtimePeriod":10000}`}, Err: "realtime"},
 	{Row: "C15 no such cpu", Edit: []string{`linux.resources.cpu={"cpus":"77"}`}, Err: "cpus"},
 	{Row: "C17 leaf weight", Edit: []string{`linux.resources.blockIO={"leafWeight":100}`}, Err: "leafWeight"},
 	{Row: "C17 no such device", Edit: []string{`linux.resources.blockIO={"throttleReadBpsDevice":[{"major":999,"minor":99,"rate":1048576}]}`}, Err: "throttleReadBpsDevice"},
-	{Row: "C20 network", Edit: []string{`linux.resources.network={"classID":1048577}`}, Err: "network"},
+	{Row: "C24 C20 network", Edit: []string{`linux.resources.network={"classID":1048577}`}, Err: "network"},
 }
 
 func TestV2Errors(t *testing.T) { v2(t); runCases(t, v2Errors) }
@@ -186,6 +187,28 @@ func TestV2Lifecycle(t *testing.T) {
 		h.AwaitStatus(b.ID, "stopped")
 		h.MustRT("delete", b.ID)
 		h.NoLeak("delete")
+	})
+	row(t, "C27 pressure and its like in the statistics", func(h *H) {
+		b := h.Bundle().Args("sleep", "60")
+		h.Up(b)
+		stats := h.MustRT("events", "--stats", b.ID).Stdout
+		for file, name := range map[string]string{"cpu.pressure": "cpu", "memory.pressure": "memory", "io.pressure": "blkio"} {
+			if _, err := os.Stat(filepath.Join(cgroup2, b.ID, file)); err != nil {
+				h.T.Logf("the kernel has no %s", file)
+				continue
+			}
+			var event struct {
+				Data map[string]struct {
+					PSI *struct{ Some, Full *struct{ Total *uint64 } }
+				}
+			}
+			if err := json.Unmarshal([]byte(stats), &event); err != nil && event.Data == nil {
+				h.Fatalf("%v: %s", err, stats)
+			}
+			if p := event.Data[name].PSI; p == nil || p.Some == nil || p.Some.Total == nil {
+				h.Errorf("%s has no pressure: %s", name, stats)
+			}
+		}
 	})
 	row(t, "L no pid namespace: kill --all and delete end all", func(h *H) {
 		for _, how := range []string{"all", "delete"} {
