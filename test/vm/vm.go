@@ -219,7 +219,9 @@ for c in blkio cpu,cpuacct cpuset devices freezer hugetlb memory net_cls,net_pri
 	mkdir /sys/fs/cgroup/$c
 	mount -t cgroup -o $c cgroup /sys/fs/cgroup/$c 2>/dev/null || rmdir /sys/fs/cgroup/$c
 done
-for l in cpu:cpu,cpuacct cpuacct:cpu,cpuacct; do [ ! -d /sys/fs/cgroup/cpu,cpuacct ] || ln -s ${l#*:} /sys/fs/cgroup/${l%%:*}; done
+for l in cpu:cpu,cpuacct cpuacct:cpu,cpuacct net_cls:net_cls,net_prio net_prio:net_cls,net_prio; do
+	[ ! -d /sys/fs/cgroup/${l#*:} ] || ln -s ${l#*:} /sys/fs/cgroup/${l%%:*}
+done
 mkdir /sys/fs/cgroup/systemd /sys/fs/cgroup/unified
 mount -t cgroup -o none,name=systemd cgroup /sys/fs/cgroup/systemd
 mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified
