@@ -1,9 +1,9 @@
-// Package vm runs a command as root in a virtual machine of its own, with a distribution's kernel and cgroup v2: what
-// the tests' own machine may not have. It needs QEMU and a kernel package, which it takes from apt; it is emulated
-// (unless TARE_VM_ACCEL=kvm), boots in seconds and runs at a tenth of the speed.
+// Package vm runs a command as root in a virtual machine of its own, with a distribution's kernel, another layout of cgroups or another
+// architecture: what the tests' own machine may not have. It needs QEMU and a kernel package, which it takes from apt; it is
+// emulated (unless TARE_VM_ACCEL=kvm), boots in seconds and runs at a tenth of the speed.
 //
-// The machine's root is a tmpfs (so pivot_root(2) works) with busybox, the caller's files and nothing else. There is
-// no network and no disk.
+// The machine's root is a tmpfs (so pivot_root(2) works) with busybox, the caller's files and nothing else, or a disk with systemd. There
+// is no network.
 package vm
 
 import (
