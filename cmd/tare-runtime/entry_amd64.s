@@ -27,14 +27,8 @@ argument:
 
 create:
 	CMPL DX, $0x61657263     // crea
-	JNE  started
-	CMPW 4(AX), $0x6574      // te
-	JEQ  seal
-
-started:
-	CMPL DX, $0x72617473     // star
 	JNE  argument
-	CMPW 4(AX), $0x0074      // t
+	CMPW 4(AX), $0x6574      // te
 	JNE  argument
 
 seal:

@@ -34,14 +34,6 @@ argument:
 create:
 	MOVD $0x61657263, R14    // crea
 	CMP  R14, R10
-	BNE  started
-	MOVBU 4(R9), R11
-	CMP  $0x74, R11          // t
-	BEQ  seal
-
-started:
-	MOVD $0x72617473, R14    // star
-	CMP  R14, R10
 	BNE  argument
 	MOVBU 4(R9), R11
 	CMP  $0x74, R11          // t

@@ -67,15 +67,20 @@ func main() {
 func protect(args []string) error {
 	for _, a := range args {
 		switch a {
-		case "create", "run", "exec", "start", "restore":
+		case "create", "run", "exec", "restore":
 			prefault.Heap(heapUsed)
-			if ok, err := sealed.Protected(); err != nil || ok {
-				return err
-			}
-			return sealed.Exec()
+			return seal()
 		}
 	}
 	return nil
+}
+
+// seal executes a sealed copy of this program unless its file is protected already.
+func seal() error {
+	if ok, err := sealed.Protected(); err != nil || ok {
+		return err
+	}
+	return sealed.Exec()
 }
 
 // globals are the flags that every command has, before and after its name.
@@ -191,6 +196,7 @@ func (e *env) prepare() error {
 	}
 	e.runtime = lifecycle.New(root, func(text string) { e.log.print("warning", text) })
 	e.runtime.Systemd = g.systemdCgroup
+	e.runtime.Seal = seal
 	if g.debug {
 		e.runtime.Verbose = true
 		e.runtime.Debug = func(text string) { e.log.print("debug", text) }

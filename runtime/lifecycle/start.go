@@ -39,6 +39,11 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	case c.NoProcess:
 		return fmt.Errorf("cannot start container %s: its configuration has no process", id)
 	}
+	if r.Seal != nil && len(hooks.Of(c.Hooks, hooks.StartContainer)) > 0 {
+		if err := r.Seal(); err != nil {
+			return err
+		}
+	}
 	config, err := c.Config()
 	if err != nil {
 		return err

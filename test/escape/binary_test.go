@@ -66,6 +66,39 @@ func TestRuntimeBinary(t *testing.T) {
 			h.Errorf("the runtime was overwritten")
 		}
 	})
+	row(t, "CVE-2019-5736 start that runs hooks in the container", testStartSealed)
+}
+
+// testStartSealed looks at the runtime's process while a startContainer hook runs, which is a copy of it until its program is executed:
+// its program must be another file than the installed one. A start without such hooks enters no container.
+func testStartSealed(h *H) {
+	rt, _ := runtimeCopy(h)
+	b := h.Bundle().Args("sleep", "60").Edit(`hooks.startContainer=[{"path":"/bin/sleep","args":["sleep","60"]}]`)
+	h.Write(b)
+	h.Want(h.Do(Cmd{Path: rt, Args: []string{"create", "-b", b.Dir, b.ID}}), "", 0)
+	_, wait := h.Start(Cmd{Path: rt, Args: []string{"start", b.ID}})
+	var program string
+	h.Await("the hook", func() bool {
+		found := false
+		comms, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, name := range comms {
+			line, _ := os.ReadFile(name)
+			dir := filepath.Dir(name)
+			switch {
+			case string(line) == "sleep\x0060\x00":
+				found = true
+			case strings.HasPrefix(string(line), rt+"\x00") && strings.Contains(string(line), "\x00start\x00"):
+				program, _ = os.Readlink(filepath.Join(dir, "exe"))
+			}
+		}
+		return found && program != ""
+	})
+	if program == rt {
+		h.Errorf("the program of start is %s while a hook runs in the container", program)
+	}
+	h.T.Logf("the program of start: %s", program)
+	h.Do(Cmd{Path: rt, Args: []string{"delete", "-f", b.ID}})
+	wait()
 }
 
 // watched is a container whose first process looks at every new process of its pid namespace; see package attack.
