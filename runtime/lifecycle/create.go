@@ -278,11 +278,11 @@ func (k *creation) describe() error {
 	c.NoPivot, c.NoNewKeyring, c.NoProcess = k.o.NoPivot, k.o.NoNewKeyring, k.spec.Process == nil
 	c.Rootless, c.Facts = k.host.Rootless, k.decided
 	if st, err := os.Lstat(k.rootfs()); err != nil {
-		return fmt.Errorf("root.path: %w", err)
+		return fmt.Errorf("root.path: invalid rootfs: %w", err)
 	} else if st.Mode().Type() == os.ModeSymlink { // runc's words; what is opened is checked again
 		return fmt.Errorf("root.path: invalid rootfs: not an absolute path, or a symlink: %s", k.rootfs())
 	} else if !st.IsDir() {
-		return fmt.Errorf("root.path: %s is not a directory", k.rootfs())
+		return fmt.Errorf("root.path: invalid rootfs: %s is not a directory", k.rootfs())
 	}
 	for _, ns := range k.spec.Linux.Namespaces {
 		if ns.Type == "pid" && ns.Path == "" {

@@ -160,7 +160,7 @@ func (c *compiler) refuse() error {
 	case c.host.Rootless && !c.userns:
 		return fmt.Errorf("linux.namespaces: a user namespace is needed when the runtime is not run by root")
 	case c.linux.MountLabel != "" && !c.host.SELinux:
-		return fmt.Errorf("linux.mountLabel: selinux is not enabled on the host")
+		return fmt.Errorf("linux.mountLabel: selinux label is specified in config, but selinux is disabled or not supported")
 	case c.spec.Hostname != "" && !c.has(specs.UTSNamespace):
 		return fmt.Errorf("hostname: needs a uts namespace of the container's own, it would rename the host")
 	case c.spec.Domainname != "" && !c.has(specs.UTSNamespace):
@@ -179,10 +179,10 @@ func (c *compiler) refuse() error {
 		return nil
 	}
 	if p.SelinuxLabel != "" && !c.host.SELinux {
-		return fmt.Errorf("process.selinuxLabel: selinux is not enabled on the host")
+		return fmt.Errorf("process.selinuxLabel: selinux label is specified in config, but selinux is disabled or not supported")
 	}
 	if p.ApparmorProfile != "" && !c.host.AppArmor {
-		return fmt.Errorf("process.apparmorProfile: apparmor is not enabled on the host")
+		return fmt.Errorf("process.apparmorProfile: unable to apply apparmor profile: apparmor is not enabled on the host")
 	}
 	return nil
 }
@@ -283,7 +283,7 @@ func (c *compiler) detached() bool { return !c.has(specs.MountNamespace) }
 // rootfs opens the root and sets how mounts propagate.
 func (c *compiler) rootfs() error {
 	if c.spec.Root == nil {
-		return fmt.Errorf("root: missing")
+		return fmt.Errorf("root: root must be specified")
 	}
 	flags, err := propagationFlags(c.linux.RootfsPropagation)
 	if err != nil {

@@ -51,14 +51,14 @@ func checkPlace(m *specs.Mount, dest string, o parsedOptions) error {
 		if m.Type == "proc" || o.bind || o.remount {
 			return nil // the launcher checks that what is bound is a procfs
 		}
-		return fmt.Errorf("mounts: only a file system of type proc may be mounted on /proc, not %q", m.Type)
+		return fmt.Errorf("mounts: /proc: %q cannot be mounted because it is not of type proc", m.Type)
 	case InProc:
 		for _, p := range procFiles {
 			if dest == p {
 				return nil
 			}
 		}
-		return fmt.Errorf("mounts: %s: mounting inside /proc is not allowed: it could forge what the kernel says", dest)
+		return fmt.Errorf("mounts: %q cannot be mounted because it is inside /proc: it could forge what the kernel says", dest)
 	}
 	return nil
 }

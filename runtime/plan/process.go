@@ -17,7 +17,7 @@ func (c *compiler) process() error {
 	p := c.spec.Process
 	if p == nil {
 		if !c.opts.WaitStart {
-			return fmt.Errorf("process: missing, there is nothing to run")
+			return fmt.Errorf("process: process property must not be empty")
 		}
 		if c.aside {
 			c.leave(true, nil)
@@ -380,7 +380,7 @@ func (c *compiler) findProgram(args, env []string) (FindProgram, error) {
 // findProgram lists the files to try for args[0]: execvp(3)'s rule over the container's own PATH.
 func findProgram(args, env []string) (FindProgram, error) {
 	if len(args) == 0 || args[0] == "" {
-		return FindProgram{}, fmt.Errorf("process.args: empty, there is nothing to run")
+		return FindProgram{}, fmt.Errorf("process.args: args must not be empty")
 	}
 	find := FindProgram{Arg: args[0]}
 	if strings.Contains(args[0], "/") {

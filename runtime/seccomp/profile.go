@@ -151,7 +151,7 @@ func answer(action specs.LinuxSeccompAction, data *uint) (uint32, error) {
 		}
 		return a.ret | uint32(*data), nil
 	}
-	return 0, fmt.Errorf("unknown action %q", action)
+	return 0, fmt.Errorf("string %s is not a valid action for seccomp", action)
 }
 
 // flagBits follows runc: flags that are absent, not empty, mean SPEC_ALLOW, because since Linux 5.16 the mitigation that it
@@ -186,7 +186,7 @@ func checkListener(s *specs.LinuxSeccomp, notify bool) error {
 		return errors.New("listenerMetadata without listenerPath")
 	}
 	if notify && s.ListenerPath == "" {
-		return errors.New("SCMP_ACT_NOTIFY is used but listenerPath is not set")
+		return errors.New("SCMP_ACT_NOTIFY is used: seccomp listenerPath is not set")
 	}
 	return nil
 }

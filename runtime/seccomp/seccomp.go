@@ -98,7 +98,7 @@ func compile(s *specs.LinuxSeccomp, goarch string) (*Filter, error) {
 	}
 	for _, a := range s.Architectures {
 		if findArch(a) == nil {
-			return nil, fmt.Errorf("unknown architecture %q", a)
+			return nil, fmt.Errorf("string %s is not a valid arch for seccomp", a)
 		}
 	}
 	list, warnings, err := rules(s)

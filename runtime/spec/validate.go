@@ -22,7 +22,7 @@ func Validate(s *specs.Spec) ([]string, error) {
 		v.bad("annotations: empty key")
 	}
 	if s.Root == nil {
-		v.bad("root: missing")
+		v.bad("root: root must be specified")
 	} else if s.Root.Path == "" {
 		v.bad("root.path: missing")
 	}
@@ -181,8 +181,11 @@ func (v *validator) absoluteAll(at string, names []string) {
 // environment refuses entries that are not NAME=VALUE; see environ(7).
 func (v *validator) environment(at string, env []string) {
 	for i, e := range env {
-		if strings.IndexByte(e, '=') <= 0 {
-			v.bad("%s[%d]: %s is not of the form NAME=VALUE", at, i, quote(e))
+		switch strings.IndexByte(e, '=') {
+		case -1:
+			v.bad("%s[%d]: invalid environment variable: missing '=': %s", at, i, quote(e))
+		case 0:
+			v.bad("%s[%d]: invalid environment variable: name cannot be empty: %s", at, i, quote(e))
 		}
 	}
 }

@@ -39,7 +39,7 @@ func (v *validator) linux(s *specs.Spec) {
 	}
 	if p := l.Personality; p != nil {
 		if p.Domain != specs.PerLinux && p.Domain != specs.PerLinux32 {
-			v.bad("linux.personality.domain: unknown domain %s", quote(string(p.Domain)))
+			v.bad("linux.personality.domain: invalid personality domain %s", escape(string(p.Domain)))
 		}
 		if len(p.Flags) > 0 {
 			v.bad("linux.personality.flags[0]: unknown flag %s", quote(string(p.Flags[0])))
@@ -53,13 +53,13 @@ func (v *validator) namespaces(l *specs.Linux) {
 		case specs.PIDNamespace, specs.NetworkNamespace, specs.MountNamespace, specs.IPCNamespace, specs.UTSNamespace,
 			specs.UserNamespace, specs.CgroupNamespace, specs.TimeNamespace:
 		default:
-			v.bad("linux.namespaces[%d].type: unknown namespace %s", i, quote(string(n.Type)))
+			v.bad("linux.namespaces[%d].type: namespace {%s %s} does not exist", i, quote(string(n.Type)), quote(n.Path))
 		}
 		if n.Path != "" && n.Path[0] != '/' {
 			v.bad("linux.namespaces[%d].path: %s is not absolute", i, quote(n.Path))
 		}
 		if namespace(l, n.Type) != &l.Namespaces[i] {
-			v.bad("linux.namespaces[%d].type: duplicate namespace %s", i, quote(string(n.Type)))
+			v.bad("linux.namespaces[%d].type: duplicated ns {%s %s}", i, quote(string(n.Type)), quote(n.Path))
 		}
 	}
 }
@@ -119,7 +119,7 @@ func (v *validator) timeOffsets(l *specs.Linux) {
 		return
 	}
 	if n := namespace(l, specs.TimeNamespace); n == nil || n.Path != "" {
-		v.bad("linux.timeOffsets: needs a new time namespace in linux.namespaces")
+		v.bad("linux.timeOffsets: time namespace offsets specified, but time namespace isn't enabled in the config")
 	}
 	for _, clock := range slices.Sorted(maps.Keys(l.TimeOffsets)) {
 		if clock != "monotonic" && clock != "boottime" {
@@ -138,7 +138,7 @@ func (v *validator) devices(devices []specs.LinuxDevice) {
 		switch d.Type {
 		case "c", "b", "u", "p":
 		default:
-			v.bad("%stype: unknown type %s, want c, b, u or p", at, quote(d.Type))
+			v.bad("%stype: invalid device type %s: want c, b, u or p", at, quote(d.Type))
 		}
 		// Linux has 12 bits for the major and 20 for the minor number.
 		if d.Major < 0 || d.Major > 1<<12-1 || d.Minor < 0 || d.Minor > 1<<20-1 {
@@ -297,13 +297,13 @@ func (v *validator) memoryPolicy(m *specs.LinuxMemoryPolicy) {
 		}
 	case specs.MpolPreferred:
 	default:
-		v.bad("linux.memoryPolicy.mode: unknown mode %s", quote(string(m.Mode)))
+		v.bad("linux.memoryPolicy.mode: invalid memory policy mode %s", quote(string(m.Mode)))
 	}
 	for i, f := range m.Flags {
 		switch f {
 		case specs.MpolFNumaBalancing, specs.MpolFRelativeNodes, specs.MpolFStaticNodes:
 		default:
-			v.bad("linux.memoryPolicy.flags[%d]: unknown flag %s", i, quote(string(f)))
+			v.bad("linux.memoryPolicy.flags[%d]: invalid memory policy flag %s", i, quote(string(f)))
 		}
 	}
 	if slices.Contains(m.Flags, specs.MpolFRelativeNodes) && slices.Contains(m.Flags, specs.MpolFStaticNodes) {

@@ -8,12 +8,18 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// process checks a process; at is the prefix of the paths in messages, "process." in a configuration.
+// process checks a process; at is the prefix of the paths in messages, "process." in a configuration. Where runc has a sentence
+// for the same fault, the message contains it: callers look for those.
 func (v *validator) process(at string, p *specs.Process) {
-	v.absolute(at+"cwd", p.Cwd)
+	switch {
+	case p.Cwd == "":
+		v.bad("%scwd: Cwd property must not be empty", at)
+	case p.Cwd[0] != '/':
+		v.bad("%scwd: Cwd must be an absolute path: %s", at, quote(p.Cwd))
+	}
 	switch {
 	case len(p.Args) == 0:
-		v.bad("%sargs: want at least one entry", at)
+		v.bad("%sargs: args must not be empty", at)
 	case p.Args[0] == "":
 		v.bad("%sargs[0]: empty", at)
 	}
@@ -115,7 +121,7 @@ func (v *validator) scheduler(at string, s *specs.Scheduler) {
 			v.bad("%spriority: want 1 to 99 with %s, got %d", at, s.Policy, s.Priority)
 		}
 	default:
-		v.bad("%spolicy: unknown policy %s", at, quote(string(s.Policy)))
+		v.bad("%spolicy: invalid scheduler policy: %s", at, escape(string(s.Policy)))
 	}
 	if s.Nice < -20 || s.Nice > 19 {
 		v.bad("%snice: want -20 to 19, got %d", at, s.Nice)
@@ -125,7 +131,7 @@ func (v *validator) scheduler(at string, s *specs.Scheduler) {
 		case specs.SchedFlagResetOnFork, specs.SchedFlagReclaim, specs.SchedFlagDLOverrun, specs.SchedFlagKeepPolicy,
 			specs.SchedFlagKeepParams, specs.SchedFlagUtilClampMin, specs.SchedFlagUtilClampMax:
 		default:
-			v.bad("%sflags[%d]: unknown flag %s", at, i, quote(string(f)))
+			v.bad("%sflags[%d]: invalid scheduler flag: %s", at, i, escape(string(f)))
 		}
 	}
 	if s.Policy != specs.SchedDeadline {
@@ -141,9 +147,9 @@ func (v *validator) ioPriority(at string, p *specs.LinuxIOPriority) {
 	switch p.Class {
 	case specs.IOPRIO_CLASS_RT, specs.IOPRIO_CLASS_BE, specs.IOPRIO_CLASS_IDLE:
 	default:
-		v.bad("%sclass: unknown class %s", at, quote(string(p.Class)))
+		v.bad("%sclass: invalid ioPriority.Class: %s", at, quote(string(p.Class)))
 	}
 	if p.Priority < 0 || p.Priority > 7 {
-		v.bad("%spriority: want 0 to 7, got %s", at, strconv.Itoa(p.Priority))
+		v.bad("%spriority: invalid ioPriority.Priority: %s: want 0 to 7", at, strconv.Itoa(p.Priority))
 	}
 }

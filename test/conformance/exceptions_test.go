@@ -72,7 +72,7 @@ var exceptions = map[string]exception{
 		why: "since Linux 5.4 the kernel takes a limit of kernel memory and ignores it"},
 	"linux_cgroups_relative_memory": {fails: []string{"memory kernel is set correctly"},
 		why: "since Linux 5.4 the kernel takes a limit of kernel memory and ignores it"},
-	"linux_mount_label": {says: "selinux is not enabled", when: lacks("/sys/fs/selinux/enforce"),
+	"linux_mount_label": {says: "selinux is disabled or not supported", when: lacks("/sys/fs/selinux/enforce"),
 		why: "the host has no SELinux, and a label that cannot be set is an error"},
 	"linux_process_apparmor_profile": {says: "apparmor is not enabled", when: lacks("/sys/kernel/security/apparmor"),
 		why: "the host has no AppArmor, and a profile that cannot be set is an error"},
