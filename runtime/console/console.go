@@ -35,7 +35,36 @@ func SendConsole(path string, master *os.File) error {
 // terminal open.
 const idle = 100 * time.Millisecond
 
-// Foreground copies stdin to the terminal's master and its output to stdout. When stdin is a terminal, it is in raw mode
+// HostTerminal returns the terminal of the person in front of this process: one of the standard streams, or the controlling
+// terminal if all of them are redirected. The caller closes a file that is not one of the streams. Without a terminal it gives the
+// kernel's error, as runc does: a process in the foreground with a terminal that nobody can type on would wait for ever.
+func HostTerminal() (*os.File, error) {
+	for _, f := range []*os.File{os.Stderr, os.Stdout, os.Stdin} {
+		if pty.IsTerminal(f) {
+			return f, nil
+		}
+	}
+	return os.OpenFile("/dev/tty", os.O_RDWR|syscall.O_NOCTTY, 0)
+}
+
+// HostSize returns the size of HostTerminal.
+func HostSize() (pty.Size, error) {
+	host, err := HostTerminal()
+	if err != nil {
+		return pty.Size{}, err
+	}
+	defer closeHost(host)
+	return pty.GetSize(host)
+}
+
+// closeHost closes what HostTerminal has opened.
+func closeHost(f *os.File) {
+	if f != nil && f != os.Stdin && f != os.Stdout && f != os.Stderr {
+		f.Close()
+	}
+}
+
+// Foreground copies stdin to the terminal's master and its output to stdout. The terminal host, if there is one, is in raw mode
 // meanwhile, and its size is the container terminal's size, now and at each SIGWINCH.
 //
 // The caller cancels ctx when the container's process has exited. Foreground returns once the output is drained: at the end
@@ -43,19 +72,19 @@ const idle = 100 * time.Millisecond
 // on stdin is passed on as the terminal's end-of-input character; output goes on. The terminal's settings are as before when
 // it returns. A reading of stdin may stay behind in a goroutine: a terminal's read cannot be broken off. master stays the
 // caller's to close; it becomes non-blocking.
-func Foreground(ctx context.Context, master, stdin, stdout *os.File) error {
+func Foreground(ctx context.Context, master, host, stdin, stdout *os.File) error {
 	m, err := pty.DupNonblock(master)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
-	if pty.IsTerminal(stdin) {
-		settings, err := pty.MakeRaw(stdin)
+	if host != nil {
+		settings, err := pty.MakeRaw(host)
 		if err != nil {
 			return err
 		}
-		defer pty.Restore(stdin, settings)
-		stop, err := followSize(m, stdin)
+		defer pty.Restore(host, settings)
+		stop, err := followSize(m, host)
 		if err != nil {
 			return err
 		}

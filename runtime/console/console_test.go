@@ -81,7 +81,11 @@ func run(t *testing.T, script string, stdin *os.File) string {
 	go func() { io.Copy(&out, r); r.Close(); close(copied) }()
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() { c.Wait(); cancel() }()
-	if err := Foreground(ctx, master, stdin, w); err != nil {
+	var host *os.File
+	if pty.IsTerminal(stdin) {
+		host = stdin
+	}
+	if err := Foreground(ctx, master, host, stdin, w); err != nil {
 		t.Error(err)
 	}
 	<-ctx.Done()

@@ -26,6 +26,9 @@ type Streams struct {
 	// Directories are the numbers of the detached streams that were directories, which no program can read.
 	Directories []int
 
+	// Host is the terminal of the person in front of a foreground process with a terminal of its own; nil for others.
+	Host *os.File
+
 	in      *os.File    // our end of the pipe for standard input; nil: not copied
 	out     [3]*os.File // our ends for output, by number
 	copying bool        // output is copied
@@ -148,6 +151,8 @@ func (s *Streams) Wait() { s.outputs.Wait() }
 // Close releases what Start has not taken over.
 func (s *Streams) Close() {
 	s.closeChild()
+	closeHost(s.Host)
+	s.Host = nil
 	for _, f := range append(s.out[:], s.in) {
 		if f != nil {
 			f.Close()

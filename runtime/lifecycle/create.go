@@ -137,7 +137,7 @@ func (k *creation) clone(wait bool) (err error) {
 		}
 	}
 	if k.spec.Process != nil {
-		if k.std, err = k.r.streams(k.spec, k.spec.Process, k.attach); err != nil {
+		if k.std, err = k.r.streams(k.spec, k.spec.Process, k.attach, k.o.ConsoleSocket); err != nil {
 			return err
 		}
 	}
@@ -259,14 +259,14 @@ func writePidFile(path string, pid int) error {
 	return nil
 }
 
-// checkTerminal refuses terminals without an owner before anything is touched.
+// checkTerminal refuses terminals without an owner before anything is touched, in the words that runc's callers know.
 func (k *creation) checkTerminal() error {
 	terminal := k.spec.Process != nil && k.spec.Process.Terminal
 	switch {
 	case terminal && !k.attach && k.o.ConsoleSocket == "":
-		return errors.New("cannot allocate tty if the runtime will detach without setting console socket")
+		return errors.New("cannot allocate tty if runc will detach without setting console socket")
 	case !terminal && k.o.ConsoleSocket != "":
-		return errors.New("cannot use console socket if the runtime will not detach or allocate tty")
+		return errors.New("cannot use console socket if runc will not detach or allocate tty")
 	}
 	return nil
 }

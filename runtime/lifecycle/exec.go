@@ -191,9 +191,9 @@ func (r *Runtime) joinContainer(c *state.Container, o *ExecOptions) (*addition, 
 	}
 	switch {
 	case p.Terminal && o.Detach && o.ConsoleSocket == "":
-		return nil, errors.New("cannot allocate tty if the runtime will detach without setting console socket")
+		return nil, errors.New("cannot allocate tty if runc will detach without setting console socket")
 	case !p.Terminal && o.ConsoleSocket != "":
-		return nil, errors.New("cannot use console socket if the runtime will not detach or allocate tty")
+		return nil, errors.New("cannot use console socket if runc will not detach or allocate tty")
 	}
 	if !o.Detach {
 		ownSize(p)
@@ -238,7 +238,7 @@ func (x *addition) close() {
 
 // start clones the process and brings it to its program.
 func (x *addition) start(o *ExecOptions) (_ *launch.Child, err error) {
-	if x.std, err = x.in.r.streams(x.in.spec, x.process, !o.Detach); err != nil {
+	if x.std, err = x.in.r.streams(x.in.spec, x.process, !o.Detach, o.ConsoleSocket); err != nil {
 		return nil, err
 	}
 	res := &launch.Resources{Process: x.in.process, Namespaces: x.in.held, Root: x.in.root, Fault: x.in.r.fault, Stdio: x.std.Child,

@@ -12,8 +12,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/tare-oci/tare/internal/sys/descriptor"
-	"github.com/tare-oci/tare/internal/sys/pty"
 	"github.com/tare-oci/tare/runtime/cgroup"
+	"github.com/tare-oci/tare/runtime/console"
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/launch"
 	"github.com/tare-oci/tare/runtime/plan"
@@ -93,10 +93,10 @@ func readBundle(dir string) (bundle string, config []byte, err error) {
 
 // ownSize gives a terminal without a size that of this process's own, from its first moment: the program may ask at once.
 func ownSize(p *specs.Process) {
-	if !p.Terminal || p.ConsoleSize != nil || !pty.IsTerminal(os.Stdin) {
+	if !p.Terminal || p.ConsoleSize != nil {
 		return
 	}
-	if size, err := pty.GetSize(os.Stdin); err == nil {
+	if size, err := console.HostSize(); err == nil { // no terminal is an error later, where no socket takes the process's
 		p.ConsoleSize = &specs.Box{Width: uint(size.Cols), Height: uint(size.Rows)}
 	}
 }

@@ -189,7 +189,7 @@ func (x *restoration) openStreams() error {
 		return err
 	}
 	file := slices.ContainsFunc(list, func(i criu.Inherit) bool { return strings.HasPrefix(i.Key, "file") })
-	x.std, err = x.r.streams(x.spec, x.spec.Process, x.attach && !file)
+	x.std, err = x.r.streams(x.spec, x.spec.Process, x.attach && !file, x.o.ConsoleSocket)
 	return err
 }
 

@@ -90,10 +90,16 @@ func (k *creation) run(ctx context.Context) error {
 	return nil
 }
 
-// streams prepares the standard streams of a process p in a container. On a terminal of its own it has no others.
-func (r *Runtime) streams(s *specs.Spec, p *specs.Process, attach bool) (*console.Streams, error) {
+// streams prepares the standard streams of a process p in a container. On a terminal of its own it has no others; without a socket that
+// takes that terminal, a foreground process needs one of the caller's.
+func (r *Runtime) streams(s *specs.Spec, p *specs.Process, attach bool, socket string) (*console.Streams, error) {
 	if p.Terminal {
-		return new(console.Streams), nil
+		std := new(console.Streams)
+		var err error
+		if attach && socket == "" {
+			std.Host, err = console.HostTerminal()
+		}
+		return std, err
 	}
 	if attach {
 		return console.Relay(hostUID(s, p.User.UID))
@@ -136,7 +142,7 @@ func accompany(child *launch.Child, relay *signalpipe.Pipe, std *console.Streams
 	copied := make(chan error, 1)
 	if child.Master != nil {
 		scheduler.Concurrent()
-		go func() { copied <- console.Foreground(ctx, child.Master, os.Stdin, os.Stdout) }()
+		go func() { copied <- console.Foreground(ctx, child.Master, std.Host, os.Stdin, os.Stdout) }()
 	}
 	ws := relaySignals(child, relay)
 	cancel()

@@ -151,6 +151,37 @@ func TestTerminal(t *testing.T) {
 			}
 		}
 	})
+	row(t, "P2 foreground without a terminal of the caller", func(h *H) {
+		const want = "open /dev/tty: no such device or address"
+		b := h.Bundle().Edit(terminal)
+		h.Write(b)
+		up := h.Bundle().Args("sleep", "60")
+		h.Up(up)
+		call := func(status int, args ...string) {
+			r := h.Do(Cmd{Path: "/usr/bin/setsid", NoRoot: true,
+				Args: append([]string{"-w", ocitest.RuntimePath(), "--root", h.Root}, args...)})
+			if r.Code != status || !strings.Contains(r.Stderr, want) {
+				h.Errorf("%v: status %d, %s", args, r.Code, r.Stderr)
+			}
+		}
+		call(1, "run", "-b", b.Dir, b.ID)
+		h.FailRT("does not exist", "state", b.ID)
+		call(255, "exec", "-t", up.ID, "true")
+	})
+	row(t, "P2 a person's terminal is found though all streams are redirected", func(h *H) {
+		m, sl := pty(h)
+		unix.IoctlSetWinsize(int(sl.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 31, Col: 99})
+		out := filepath.Join(h.TempDir(), "out")
+		b := h.Bundle().Edit(terminal).Sh("stty size")
+		h.Write(b)
+		newScreen(m)
+		_, wait := h.Start(Cmd{Path: "/bin/sh", NoRoot: true, Tty: sl, Args: []string{"-c", `exec "$@" >` + out + ` 2>&1 </dev/null`, "sh",
+			ocitest.RuntimePath(), "--root", h.Root, "run", "-b", b.Dir, b.ID}})
+		r := wait()
+		if got, _ := os.ReadFile(out); r.Code != 0 || string(got) != "31 99\n" {
+			h.Errorf("status %d, output %q", r.Code, got)
+		}
+	})
 	row(t, "P2 a person's terminal shows lines", func(h *H) {
 		m, sl := pty(h)
 		s := newScreen(m)
