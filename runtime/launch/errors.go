@@ -35,13 +35,32 @@ func (e *StepError) Unwrap() error { return e.Errno }
 
 // notFound uses the words that Docker, Podman and Kubernetes look for.
 func (e *StepError) notFound(find plan.FindProgram) string {
-	if !strings.Contains(find.Arg, "/") && (e.Errno == unix.ENOENT || e.Errno == unix.ENOTDIR) {
-		return fmt.Sprintf("exec: %q: executable file not found in $PATH", find.Arg)
+	if !strings.Contains(find.Arg, "/") {
+		return fmt.Sprintf("exec: %q: executable file not found in $PATH%s", find.Arg, pathHint(e.Errno))
 	}
-	if e.Errno == unix.EACCES {
+	switch e.Errno {
+	case unix.EACCES:
 		return fmt.Sprintf("exec: %q: permission denied", find.Arg)
+	case unix.EISDIR: // what newer versions of runc say, and what execve(2) and older ones do
+		return fmt.Sprintf("exec: %q: %v: %v", find.Arg, unix.EISDIR, unix.EACCES)
 	}
 	return fmt.Sprintf("exec: %q: stat %s: %v", find.Arg, find.Arg, e.Errno)
+}
+
+// pathHint tells that a file of that name was found but cannot be run. It does not use the kernel's words, which would make Podman take
+// this for another error.
+func pathHint(errno syscall.Errno) string {
+	switch errno {
+	case unix.ENOENT, unix.ENOTDIR:
+		return ""
+	case unix.EACCES:
+		return " (a file of that name is not executable)"
+	case unix.EISDIR:
+		return " (a directory has that name)"
+	case unix.ELOOP:
+		return " (a symbolic link of that name leads to itself)"
+	}
+	return fmt.Sprintf(" (%v)", errno)
 }
 
 func first(ex plan.Exec) string {
@@ -100,6 +119,14 @@ func hint(op plan.Op, errno syscall.Errno) string {
 	case plan.MemoryPolicy:
 		if errno == unix.EINVAL {
 			return " (the kernel may not know the mode, or not have the nodes)"
+		}
+	case plan.Sysctl:
+		if errno == unix.ENOENT {
+			return " (the kernel has no such setting)"
+		}
+	case plan.CloneChild:
+		if errno == unix.EAGAIN {
+			return " (the container's pids.limit or the user's RLIMIT_NPROC may be reached)"
 		}
 	case plan.JoinCgroup:
 		if errno == unix.ENOSPC {

@@ -119,7 +119,7 @@ func TestErrorSentence(t *testing.T) {
 		}, "mount tmpfs on /data: size=4x: invalid argument"},
 		{func(s *specs.Spec) {
 			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/data", Source: "/no-such-source", Options: []string{"bind"}})
-		}, "bind /no-such-source on /data: no such file or directory"},
+		}, "bind /no-such-source on /data: open /no-such-source: no such file or directory"},
 	} {
 		s := config("true")
 		test.change(s)

@@ -233,7 +233,9 @@ func (p *program) bind(o plan.Bind) {
 	if o.Helped {
 		p.ask(mount)
 	} else {
+		i := p.here()
 		p.openTree(mount, plan.OpenTree{Source: o.Source, Recursive: o.Recursive, Map: o.Map, MapRecursive: o.MapRecursive})
+		p.labels[i] += ": open " + o.Source // not the destination
 	}
 	if o.At == plan.OnProc {
 		i := p.do(doType, noSlot, uintptr(mount), uintptr(unix.EINVAL), procMagic)

@@ -243,7 +243,7 @@ func find(m *machine, in *instr) (uintptr, uintptr) {
 			uintptr(unsafe.Pointer(&m.statx)), 0)
 		if e == 0 {
 			if m.statx.Mode&unix.S_IFMT == unix.S_IFDIR {
-				e = unix.EACCES
+				e = unix.EISDIR
 			} else {
 				_, _, e = syscall.RawSyscall6(unix.SYS_FACCESSAT2, at, path, unix.X_OK, unix.AT_EACCESS, 0, 0)
 			}

@@ -101,8 +101,8 @@ func (c *compiler) bind(m *specs.Mount, dest string, o parsedOptions) error {
 	// Podman's own words for its volumes, which Debian's version passes on.
 	o.data = slices.DeleteFunc(o.data, func(word string) bool { return word == "copy" || word == "nocopy" })
 	if len(o.data) > 0 {
-		return fmt.Errorf("mounts: bind on %s: %s: bind mounts cannot have any filesystem-specific options", dest,
-			strings.Join(o.data, ","))
+		return fmt.Errorf("mounts: bind on %s: unknown option %q: bind mounts cannot have any filesystem-specific options applied",
+			dest, strings.Join(o.data, ","))
 	}
 	if o.copyUp {
 		return fmt.Errorf("mounts: bind on %s: tmpcopyup works on tmpfs only", dest)

@@ -193,7 +193,7 @@ func (c *compiler) mapped(p *specs.Process) error {
 // specification wants a warning for that and no failure.
 func (c *compiler) capabilities(caps *specs.LinuxCapabilities) [5]uint64 {
 	var sets [5]uint64
-	warned := map[string]bool{}
+	var ignored []string
 	for i, names := range [][]string{caps.Bounding, caps.Effective, caps.Permitted, caps.Inheritable, caps.Ambient} {
 		set, unknown := capSet(names, capNumber, c.host.LastCap)
 		if lost := set &^ c.host.Grantable; lost != 0 && !c.userns {
@@ -204,17 +204,28 @@ func (c *compiler) capabilities(caps *specs.LinuxCapabilities) [5]uint64 {
 			}
 			set &= c.host.Grantable
 		}
-		for _, name := range unknown {
-			if !warned[name] {
-				warned[name] = true
-				c.warn("process.capabilities: %s cannot be granted here and is ignored", name)
-			}
-		}
+		ignored = append(ignored, unknown...)
 		sets[i] = set
+	}
+	if len(ignored) > 0 {
+		c.warn("%s", ignoredCapabilities(ignored))
 	}
 	sets[1] &= sets[2]
 	sets[4] &= sets[2] & sets[3] // as the kernel wants it; spec.Load has warned
 	return sets
+}
+
+// ignoredCapabilities is runc's warning about names, with a hint at those that lack nothing but their prefix.
+func ignoredCapabilities(names []string) string {
+	slices.Sort(names)
+	names = slices.Compact(names)
+	text := fmt.Sprintf("ignoring unknown or unavailable capabilities: %v", names)
+	for _, name := range names {
+		if _, ok := spec.CapabilityNumber("CAP_" + name); ok {
+			text += fmt.Sprintf(" (%q needs the prefix CAP_)", name)
+		}
+	}
+	return text
 }
 
 // scheduling compiles scheduler, ioPriority, memoryPolicy and personality.

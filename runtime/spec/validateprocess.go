@@ -81,30 +81,18 @@ func (v *validator) rlimits(at string, limits []specs.POSIXRlimit) {
 	}
 }
 
-// capabilities warns only: the specification wants a container to run without the capabilities that do not exist.
+// capabilities warns only: the specification wants a container to run without the capabilities that cannot be had. Who grants them
+// warns about names that do not exist.
 func (v *validator) capabilities(at string, c *specs.LinuxCapabilities) {
 	if c == nil {
 		return
 	}
-	v.capabilitySet(at+"bounding", c.Bounding)
-	v.capabilitySet(at+"effective", c.Effective)
-	v.capabilitySet(at+"inheritable", c.Inheritable)
-	v.capabilitySet(at+"permitted", c.Permitted)
-	v.capabilitySet(at+"ambient", c.Ambient)
 	if len(c.Inheritable) == 0 && slices.Equal(c.Ambient, c.Permitted) {
 		return // Buildah and other engines give one list for all sets, and none for this one since CVE-2022-24769
 	}
 	for i, name := range c.Ambient {
 		if _, ok := CapabilityNumber(name); ok && !(slices.Contains(c.Permitted, name) && slices.Contains(c.Inheritable, name)) {
 			v.warn("%sambient[%d]: %s is not both permitted and inheritable: ignored", at, i, quote(name))
-		}
-	}
-}
-
-func (v *validator) capabilitySet(at string, names []string) {
-	for i, name := range names {
-		if _, ok := CapabilityNumber(name); !ok {
-			v.warn("%s[%d]: unknown capability %s: ignored", at, i, quote(name))
 		}
 	}
 }

@@ -1,6 +1,9 @@
 package runtime
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 // sentences are refused configurations and what runc says of them: scripts and engines look for these words in its error. Ours has them
 // too, between the property's name and what can be done about it.
@@ -36,5 +39,30 @@ var sentences = []Case{
 	{Row: "mount on proc", Edit: []string{`mounts+=[{"destination":"/proc","type":"tmpfs","source":"tmpfs"}]`},
 		Err: "cannot be mounted because it is not of type proc"},
 }
+
+// execSentences are what runc says of a program that cannot be run; ours may go on after it.
+var execSentences = []Case{
+	{Row: "a directory", Args: []string{"/bin"}, Err: `exec: \"/bin\": is a directory: permission denied`},
+	{Row: "in PATH, not executable", Setup: withFile("rootfs/bin/plain", "x"), Args: []string{"plain"},
+		Err: `exec: \"plain\": executable file not found in $PATH (a file of that name is not executable)`},
+	{Row: "in PATH, a directory", Setup: withFile("rootfs/bin/dir/", ""), Args: []string{"dir"},
+		Err: `exec: \"dir\": executable file not found in $PATH (a directory has that name)`},
+	{Row: "in PATH, a loop", Setup: withLink("loop", "bin/loop"), Args: []string{"loop"},
+		Err: `executable file not found in $PATH (a symbolic link of that name leads to itself)`},
+	{Row: "source of a bind not there", Edit: []string{`mounts+=[{"destination":"/x","source":"/nope","options":["bind"]}]`},
+		Err: "open /nope: no such file or directory"},
+	{Row: "option of a bind", Edit: []string{`mounts+=[{"destination":"/x","source":"/tmp","options":["bind","nexec"]}]`},
+		Err: `unknown option \"nexec\": bind mounts cannot have any filesystem-specific options applied`},
+	{Row: "sysctl that the kernel lacks", Edit: []string{`linux.sysctl={"net.ipv4.nope":"1"}`},
+		Err: "net.ipv4.nope=1: no such file or directory (the kernel has no such setting)"},
+	{Row: "capabilities", Edit: []string{`process.capabilities.bounding+=["NET_RAW","CAP_FOO"]`},
+		Warn: "ignoring unknown or unavailable capabilities: [CAP_FOO NET_RAW]", After: func(h *H, _ *Bundle, r Result) {
+			if n := strings.Count(r.Stderr, "level=warning"); n != 1 {
+				h.Errorf("%d warnings: %s", n, r.Stderr)
+			}
+		}},
+}
+
+func TestExecSentences(t *testing.T) { runCases(t, execSentences) }
 
 func TestSentences(t *testing.T) { runCases(t, sentences) }
