@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -65,6 +66,8 @@ func find(name string) *command {
 // check judges the number of arguments.
 func (c *command) check(args []string) error {
 	switch n := len(args); {
+	case n < c.min && c.name == "seccomp":
+		return errors.New("\"seccomp\" requires a minimum of 3 argument(s): the word explain, a profile and a system call")
 	case c.min == c.max && n != c.min:
 		return fmt.Errorf("%q requires exactly %d argument(s)", c.name, c.min)
 	case n < c.min:

@@ -40,7 +40,7 @@ func execCommand(s *flags.Set) action {
 	return func(e *env) (int, error) {
 		o.ID, o.Args = e.args[0], e.args[1:]
 		if len(o.Args) == 0 && o.ProcessFile == "" {
-			return execFailed, errors.New("process args cannot be empty")
+			return execFailed, errors.New("exec args cannot be empty")
 		}
 		return e.runtime.Exec(e, o)
 	}

@@ -26,7 +26,7 @@ func seccompCommand(s *flags.Set) action {
 	define(s)
 	return func(e *env) (int, error) {
 		if e.args[0] != "explain" {
-			return 1, fmt.Errorf("unknown command %q: seccomp has explain", e.args[0])
+			return 1, fmt.Errorf("unknown subcommand %q of seccomp: want explain", e.args[0])
 		}
 		behind := flags.Set{Stop: true} // the flags may also come after the word
 		define(&behind)

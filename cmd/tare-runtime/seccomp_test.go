@@ -37,7 +37,7 @@ func TestSeccompExplain(t *testing.T) {
 		{"explain /none read", "open /none: no such file or directory", 1},
 		{"explain P", "requires a minimum of 3 argument(s)", 1},
 		{"explain --kernel 5.1 P", "needs a profile and a system call", 1},
-		{"tell P read", `unknown command \"tell\"`, 1},
+		{"tell P read", `unknown subcommand \"tell\"`, 1},
 	} {
 		stdout, stderr, status := tare(t, append([]string{"seccomp"}, strings.Fields(strings.Replace(c.args, " P", " "+profile, 1))...)...)
 		if got := stdout + stderr; status != c.status || !strings.Contains(got, c.want) {

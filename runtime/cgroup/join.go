@@ -74,7 +74,7 @@ func (g *Group) JoinExec(init int, sub map[string]string) (files []JoinFile, err
 func (g *Group) checkSubs(sub map[string]string) error {
 	for key := range sub {
 		if key != "" && !slices.ContainsFunc(g.Dirs, func(d Dir) bool { return d.named(key) }) {
-			return fmt.Errorf("join cgroup: no hierarchy %q: %w", short(key), syscall.ENOENT)
+			return fmt.Errorf("join cgroup: unknown controller %s in SubCgroupPaths: %w", short(key), syscall.ENOENT)
 		}
 	}
 	return nil

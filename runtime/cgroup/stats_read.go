@@ -89,10 +89,12 @@ func readCPU(r *reader, d *Dir, s *Stats) {
 func readCPUAcct(r *reader, d *Dir, s *Stats) {
 	s.CPU.Usage.Total = r.number(d, "cpuacct.usage")
 	s.CPU.Usage.Kernel, s.CPU.Usage.User = r.number(d, "cpuacct.usage_sys"), r.number(d, "cpuacct.usage_user")
+	for f := range strings.FieldsSeq(r.text(d, "cpuacct.usage_percpu")) { // what usage_all has is counted in whole ticks
+		s.CPU.Usage.Percpu = append(s.CPU.Usage.Percpu, number(f))
+	}
 	for line := range strings.Lines(r.text(d, "cpuacct.usage_all")) { // cpu user system, below a heading
 		if f := strings.Fields(line); len(f) == 3 && f[0] != "cpu" {
 			user, kernel := number(f[1]), number(f[2])
-			s.CPU.Usage.Percpu = append(s.CPU.Usage.Percpu, user+kernel)
 			s.CPU.Usage.PercpuUser = append(s.CPU.Usage.PercpuUser, user)
 			s.CPU.Usage.PercpuKernel = append(s.CPU.Usage.PercpuKernel, kernel)
 		}

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -162,13 +161,14 @@ func run(ctx context.Context, k Kind, i int, h specs.Hook, state *specs.State, d
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
 		return nil
 	}
-	var reason error
+	took := time.Since(begin).Round(time.Millisecond)
 	if ctx.Err() == context.DeadlineExceeded && h.Timeout != nil {
-		reason = fmt.Errorf("killed after its timeout of %d s", *h.Timeout)
-	} else {
-		reason = cause(err, dir)
+		err = fmt.Errorf("hook ran past specified timeout of %d.0s", *h.Timeout)
+	} else if _, exited := err.(*exec.ExitError); !exited {
+		return fmt.Errorf("error running %s: %w (%v)", Describe(k, i, h), cause(err, dir), took)
 	}
-	return fmt.Errorf("error running %s: %w (%s%v)", Describe(k, i, h), reason, output(&stdout, &stderr), time.Since(begin).Round(time.Millisecond))
+	// Up to the parenthesis this is runc's sentence, which scripts look for.
+	return fmt.Errorf("error running %s hook #%d: %w, stdout: %s, stderr: %s (%s, %v)", k, i, err, &stdout, &stderr, h.Path, took)
 }
 
 // cause strips the path that os/exec puts before an error of starting, for the sentence has it already. It tells a missing
@@ -182,16 +182,6 @@ func cause(err error, dir string) error {
 		return fmt.Errorf("enter directory %s: %w", dir, errno)
 	}
 	return errno
-}
-
-func output(stdout, stderr *tail) string {
-	if s := stderr.String(); s != "" {
-		return "stderr: " + s + ", "
-	}
-	if s := stdout.String(); s != "" {
-		return "stdout: " + s + ", "
-	}
-	return ""
 }
 
 // tailLimit is how many bytes at the end of a hook's output an error quotes.
@@ -213,7 +203,7 @@ func (t *tail) Write(p []byte) (int, error) {
 }
 
 func (t *tail) String() string {
-	s := strings.TrimSpace(string(t.data))
+	s := string(t.data)
 	if t.cut {
 		return "… " + s
 	}

@@ -35,8 +35,8 @@ func (e *StepError) Unwrap() error { return e.Errno }
 
 // notFound uses the words that Docker, Podman and Kubernetes look for.
 func (e *StepError) notFound(find plan.FindProgram) string {
-	if !strings.Contains(find.Arg, "/") {
-		return fmt.Sprintf("exec: %q: executable file not found in $PATH%s", find.Arg, pathHint(e.Errno))
+	if hint, ok := pathHint(e.Errno); ok && !strings.Contains(find.Arg, "/") {
+		return fmt.Sprintf("exec: %q: executable file not found in $PATH%s", find.Arg, hint)
 	}
 	switch e.Errno {
 	case unix.EACCES:
@@ -47,20 +47,20 @@ func (e *StepError) notFound(find plan.FindProgram) string {
 	return fmt.Sprintf("exec: %q: stat %s: %v", find.Arg, find.Arg, e.Errno)
 }
 
-// pathHint tells that a file of that name was found but cannot be run. It does not use the kernel's words, which would make Podman take
-// this for another error.
-func pathHint(errno syscall.Errno) string {
+// pathHint tells whether an error means that PATH leads to no program, and what has its name instead. It does not use the kernel's words,
+// which would make Podman take this for another error.
+func pathHint(errno syscall.Errno) (hint string, ok bool) {
 	switch errno {
 	case unix.ENOENT, unix.ENOTDIR:
-		return ""
+		return "", true
 	case unix.EACCES:
-		return " (a file of that name is not executable)"
+		return " (a file of that name is not executable)", true
 	case unix.EISDIR:
-		return " (a directory has that name)"
+		return " (a directory has that name)", true
 	case unix.ELOOP:
-		return " (a symbolic link of that name leads to itself)"
+		return " (a symbolic link of that name leads to itself)", true
 	}
-	return fmt.Sprintf(" (%v)", errno)
+	return "", false
 }
 
 func first(ex plan.Exec) string {

@@ -26,6 +26,14 @@ type EventData struct {
 	NetworkInterfaces []string   `json:"network_interfaces"`
 }
 
+// notRunning is ErrNotRunning in the words that runc has for events.
+type notRunning string
+
+func (id notRunning) Error() string { return "container with id " + string(id) + " is not running" }
+
+// Unwrap gives ErrNotRunning.
+func (notRunning) Unwrap() error { return ErrNotRunning }
+
 // errEnded ends Events without an error.
 var errEnded = errors.New("container has ended")
 
@@ -38,10 +46,10 @@ func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration,
 		return err
 	}
 	if s := c.Status(); s == state.Stopped || s == state.Creating {
-		return fmt.Errorf("%w: %s", ErrNotRunning, s)
+		return notRunning(id)
 	}
 	if interval <= 0 {
-		return fmt.Errorf("print events of container %s: interval %v is not positive", id, interval)
+		return fmt.Errorf("print events of container %s: duration interval must be greater than 0, not %v", id, interval)
 	}
 	g, err := r.cgroup(c)
 	if err != nil {

@@ -392,12 +392,12 @@ func setUser(p *specs.Process, o *ExecOptions) error {
 		uid, gid, both := strings.Cut(o.User, ":")
 		n, err := parseID(uid)
 		if err != nil {
-			return fmt.Errorf("invalid --user %q: %w", o.User, err)
+			return fmt.Errorf("bad uid: %w", err)
 		}
 		p.User.UID = n
 		if both {
 			if p.User.GID, err = parseID(gid); err != nil {
-				return fmt.Errorf("invalid --user %q: %w", o.User, err)
+				return fmt.Errorf("bad gid: %w", err)
 			}
 		}
 	}
@@ -406,13 +406,11 @@ func setUser(p *specs.Process, o *ExecOptions) error {
 }
 
 func parseID(s string) (uint32, error) {
-	for _, ch := range s {
-		if ch < '0' || ch > '9' {
-			return 0, fmt.Errorf("%q is not a number", s)
-		}
+	n, err := strconv.Atoi(s)
+	if errors.Is(err, strconv.ErrSyntax) {
+		return 0, err
 	}
-	n, err := strconv.ParseUint(s, 10, 32)
-	if err != nil || n == 1<<32-1 {
+	if err != nil || s[0] < '0' || s[0] > '9' || int64(n) >= 1<<32-1 {
 		return 0, fmt.Errorf("%q is not an id from 0 to 4294967294", s)
 	}
 	return uint32(n), nil

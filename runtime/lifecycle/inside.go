@@ -108,7 +108,7 @@ func (in *inside) one(ctx context.Context, kind hooks.Kind, i int, hook specs.Ho
 	}()
 	said, err := waitHook(ctx, child, output, hooks.Timeout(hook))
 	if err != nil {
-		return fmt.Errorf("error running %s: %w (%s%v)", name, err, said, time.Since(begin).Round(time.Millisecond))
+		return fmt.Errorf("error running %s hook #%d: %w%s (%s, %v)", kind, i, err, said, hook.Path, time.Since(begin).Round(time.Millisecond))
 	}
 	return nil
 }
@@ -153,11 +153,11 @@ func waitHook(ctx context.Context, child *launch.Child, output *os.File, timeout
 	case <-time.After(100 * time.Millisecond): // something in the background keeps the pipe
 	}
 	if said != "" {
-		said = "output: " + said + ", "
+		said = ", output: " + said
 	}
 	switch {
 	case killed && errors.Is(ctx.Err(), context.DeadlineExceeded):
-		return said, fmt.Errorf("killed after its timeout of %v", timeout)
+		return said, fmt.Errorf("hook ran past specified timeout of %.1fs", timeout.Seconds())
 	case ws.Signaled():
 		return said, fmt.Errorf("signal: %v", ws.Signal())
 	case ws.ExitStatus() != 0:

@@ -323,7 +323,7 @@ func TestPoststop(t *testing.T) {
 	if want := `{"ociVersion":"1.3.0","id":"c","status":"stopped","bundle":"` + bundle + `"}`; err != nil || string(data) != want {
 		t.Errorf("state given to the hook %s, %v; want %s", data, err, want)
 	}
-	if len(w.warnings) != 1 || !strings.HasPrefix(w.warnings[0], "error running poststop hook #0: /bin/sh: exit status 1") {
+	if len(w.warnings) != 1 || !strings.HasPrefix(w.warnings[0], "error running poststop hook #0: exit status 1, ") {
 		t.Errorf("warnings %q", w.warnings)
 	}
 }

@@ -14,7 +14,7 @@ var errNoCgroup = errors.New("the container has no cgroup of its own")
 func (r *Runtime) Pause(ctx context.Context, id string) error {
 	return r.freeze(ctx, id, func(s state.Status, g group) error {
 		if s != state.Running && s != state.Created {
-			return fmt.Errorf("%w: %s", ErrNotRunning, s)
+			return ErrNotRunning
 		}
 		if g == nil {
 			return fmt.Errorf("pause container %s: %w", id, errNoCgroup)

@@ -128,11 +128,26 @@ func (x *restoration) prepare() (err error) {
 	} else if !st.IsDir() {
 		return fmt.Errorf("find images: %s is not a directory", x.ro.ImagePath)
 	}
+	if err := checkImages(x.ro.ImagePath); err != nil {
+		return err
+	}
 	if x.group == nil {
 		return errors.New("criu needs a cgroup for the container, and no hierarchy is mounted")
 	}
 	x.options.Hooks = false // they run beside criu, not beside the template
 	return x.compile()
+}
+
+// checkImages refuses a directory without images, with the name of the file that runc misses first.
+func checkImages(dir string) error {
+	images, err := filepath.Glob(filepath.Join(dir, "*.img"))
+	if err != nil || len(images) > 0 {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, criu.Descriptors)); err != nil {
+		return fmt.Errorf("find images: open %s: %w", filepath.Join(dir, criu.Descriptors), syscall.ENOENT)
+	}
+	return nil
 }
 
 // make does the restore. undo is creation's: it kills, and removes what is there.

@@ -32,8 +32,8 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 	switch {
 	case s == state.Stopped:
 		return errors.New("cannot start a container that has stopped")
-	case s == state.Paused && c.Status() == state.Created:
-		return errors.New("cannot start a paused container: resume it first")
+	case s == state.Paused:
+		return errors.New("cannot start a container in the paused state: resume it first")
 	case s != state.Created:
 		return errStarted
 	case c.NoProcess:

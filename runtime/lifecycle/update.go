@@ -21,7 +21,7 @@ func (r *Runtime) Update(ctx context.Context, id string, res *specs.LinuxResourc
 	}
 	defer c.Close()
 	if s := c.Status(); s == state.Stopped || s == state.Creating {
-		return fmt.Errorf("%w: %s", ErrNotRunning, s)
+		return ErrNotRunning
 	}
 	undo := func() error { return nil }
 	if class != nil {
@@ -79,17 +79,25 @@ func ParseSize(s string) (int64, error) {
 	}
 	number := strings.TrimRight(s, "BbIiKkMmGgTtPp")
 	unit := strings.ToLower(s[len(number):])
+	number = strings.TrimSuffix(number, " ")
 	shift := 0
 	if unit != "" && unit != "b" {
 		i := strings.IndexByte("kmgtp", unit[0])
 		if rest := unit[1:]; i < 0 || rest != "" && rest != "b" && rest != "ib" {
-			return 0, fmt.Errorf("invalid size %q", s)
+			return 0, fmt.Errorf("invalid size: '%s'", s)
 		}
 		shift = 10 * (i + 1)
 	}
+	if whole, part, fraction := strings.Cut(number, "."); fraction {
+		f, err := strconv.ParseFloat(number, 64)
+		if f *= float64(int64(1) << shift); err != nil || strings.Trim(whole+part, "0123456789") != "" || f >= 1<<63 {
+			return 0, fmt.Errorf("invalid size: '%s'", s)
+		}
+		return int64(f), nil
+	}
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || n < 0 || n > (1<<63-1)>>shift {
-		return 0, fmt.Errorf("invalid size %q", s)
+		return 0, fmt.Errorf("invalid size: '%s'", s)
 	}
 	return n << shift, nil
 }

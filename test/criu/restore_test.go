@@ -314,7 +314,7 @@ func TestRestoreHooks(t *testing.T) {
 		images := checkpoint(h, b)
 		b.Spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/false"}}}
 		h.Write(b)
-		refused(h, b, images, "error running createRuntime hook #0: /bin/false: exit status 1")
+		refused(h, b, images, "error running createRuntime hook #0: exit status 1")
 	})
 }
 
