@@ -30,19 +30,19 @@ type killCase struct {
 
 var killCases = []killCase{
 	{name: "default", quick: 20, change: func(*H, *Bundle) []string { return nil }},
-	{name: "hooks", quick: 3, ops: "create start run delete", change: func(_ *H, b *Bundle) []string {
+	{name: "hooks", quick: 2, ops: "create start run delete", change: func(_ *H, b *Bundle) []string {
 		hook := `[{"path":"/bin/true"}]`
 		for _, kind := range []string{"prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"} {
 			b.Edit("hooks." + kind + "=" + hook)
 		}
 		return nil
 	}},
-	{name: "user namespace", quick: 3, change: func(h *H, b *Bundle) []string {
+	{name: "user namespace", quick: 2, change: func(h *H, b *Bundle) []string {
 		rootfsOf(100000)(h, b)
 		b.Edit(userns, idMaps(100000, 65536))
 		return nil
 	}},
-	{name: "joined namespaces", quick: 3, ops: "create run exec", change: func(h *H, b *Bundle) []string {
+	{name: "joined namespaces", quick: 2, ops: "create run exec", change: func(h *H, b *Bundle) []string {
 		other := h.Bundle().Args("sleep", "1000")
 		h.Up(other)
 		pid := h.State(other.ID).Pid
@@ -50,15 +50,15 @@ var killCases = []killCase{
 			`{"type":"ipc","path":"/proc/%[1]d/ns/ipc"},{"type":"network","path":"/proc/%[1]d/ns/net"}]`, pid))
 		return nil
 	}},
-	{name: "terminal", quick: 3, ops: "create run exec", change: func(h *H, b *Bundle) []string {
+	{name: "terminal", quick: 2, ops: "create run exec", change: func(h *H, b *Bundle) []string {
 		b.Edit("process.terminal=true")
 		return []string{"--console-socket", drain(h)}
 	}},
-	{name: "notify", quick: 3, ops: "create run exec", change: func(h *H, b *Bundle) []string {
+	{name: "notify", quick: 2, ops: "create run exec", change: func(h *H, b *Bundle) []string {
 		b.Edit(seccomp("SCMP_ACT_ALLOW", deny("mkdir", "SCMP_ACT_NOTIFY", "")), fmt.Sprintf("linux.seccomp.listenerPath=%q", drain(h)))
 		return nil
 	}},
-	{name: "network device", quick: 3, ops: "create run", change: func(_ *H, b *Bundle) []string {
+	{name: "network device", quick: 2, ops: "create run", change: func(_ *H, b *Bundle) []string {
 		b.Edit(`linux.netDevices={"kp0":{"name":"eth0"}}`)
 		return nil
 	}},
