@@ -53,7 +53,7 @@ func TestCopyUp(t *testing.T) {
 			h.Fatalf("%v", err)
 		}
 		b.Edit(small).Sh("stat -c '%s %a' /data/sparse; head -c 5 /data/sparse; tail -c 3 /data/sparse; [ $(du -k /data/sparse | cut -f1) -lt 1000 ] && echo small")
-		h.Want(h.Run(b), fmt.Sprintf("%d 640\nbeginendsmall", 1<<40+3), 0)
+		h.Want(h.Run(b), fmt.Sprintf("%d 640\nbeginendsmall", int64(1<<40+3)), 0)
 	})
 	row(t, "issue7 F9 what takes the place of a file is not opened", func(h *H) {
 		b, dir := bundle(h, "size=4m")
