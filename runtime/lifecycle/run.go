@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -119,19 +122,47 @@ func hostUID(s *specs.Spec, uid uint32) int {
 	if s.Linux == nil {
 		return int(uid)
 	}
-	own := true
-	for _, ns := range s.Linux.Namespaces {
-		own = own && ns.Type != specs.UserNamespace
-	}
-	if own {
+	i := slices.IndexFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.UserNamespace })
+	if i < 0 {
 		return int(uid)
 	}
-	for _, m := range s.Linux.UIDMappings {
+	maps := s.Linux.UIDMappings
+	if p := s.Linux.Namespaces[i].Path; p != "" {
+		maps = joinedMappings(p) // the configuration's do not count
+	}
+	for _, m := range maps {
 		if uid >= m.ContainerID && uid-m.ContainerID < m.Size {
 			return int(m.HostID + uid - m.ContainerID)
 		}
 	}
 	return -1
+}
+
+// joinedMappings reads the uid mappings of a user namespace that is given as that of a process, as engines give it. A namespace by
+// another path (a bound file) has none here.
+func joinedMappings(path string) (maps []specs.LinuxIDMapping) {
+	process, ok := strings.CutSuffix(path, "/ns/user")
+	if !ok || !strings.HasPrefix(process, "/proc/") {
+		return nil
+	}
+	text, err := os.ReadFile(process + "/uid_map")
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(text)) {
+		var n [3]uint64
+		f := strings.Fields(line)
+		if len(f) != len(n) {
+			return nil
+		}
+		for i := range n {
+			if n[i], err = strconv.ParseUint(f[i], 10, 32); err != nil {
+				return nil
+			}
+		}
+		maps = append(maps, specs.LinuxIDMapping{ContainerID: uint32(n[0]), HostID: uint32(n[1]), Size: uint32(n[2])})
+	}
+	return maps
 }
 
 // accompany stays with a process in the foreground until it ends and returns its exit status. What it wrote last may still be on

@@ -186,6 +186,19 @@ func TestForegroundStreams(t *testing.T) {
 			h.Errorf("output %q", got)
 		}
 	})
+	row(t, "P15 a user in a joined user namespace can open the streams", func(h *H) {
+		out := h.File("out", "", 0o600)
+		b := h.Bundle()
+		rootfsOf(100000)(h, b)
+		path := fmt.Sprintf("/proc/%d/ns/user", userHolder(h))
+		b.Edit(fmt.Sprintf(`linux.namespaces+=[{"type":"user","path":%q}]`, path), user1000)
+		b.Sh("stat -L -c %u /proc/self/fd/1; echo out >/dev/stdout && echo opened >/proc/self/fd/2")
+		h.Write(b)
+		h.Want(redirected(h, ">"+out+" 2>&1", "run", "-b", b.Dir, b.ID), "", 0)
+		if got := content(h, out); got != "1000\nout\nopened\n" {
+			h.Errorf("output %q", got)
+		}
+	})
 	row(t, "P15 a pipe and the null device are handed over", func(h *H) {
 		r, w, err := os.Pipe()
 		if err != nil {
