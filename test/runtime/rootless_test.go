@@ -85,6 +85,21 @@ func TestRootless(t *testing.T) {
 			h.Errorf("status %d: %q, %q", r.Code, r.Stdout, r.Stderr)
 		}
 	})
+	row(t, "C28 statistics without a cgroup of its own are zeros", func(h *H) {
+		b := rootless(h).Args("sleep", "60")
+		h.Want(asUser(h, b, "run", "-d", "-b", b.Dir, b.ID), "", 0)
+		r := asUser(h, b, "events", "--stats", b.ID)
+		if r.Code != 0 || !strings.HasPrefix(r.Stdout, `{"type":"stats","id":"`+b.ID+`","data":{"cpu":{`) {
+			h.Errorf("status %d: %s%s", r.Code, r.Stdout, r.Stderr)
+		}
+		for _, c := range []string{"pause", "ps"} {
+			if r := asUser(h, b, c, b.ID); r.Code != 1 || !strings.Contains(r.Stderr, "no cgroup") {
+				h.Errorf("%s: status %d: %s", c, r.Code, r.Stderr)
+			}
+		}
+		asUser(h, b, "delete", "-f", b.ID)
+		h.NoLeak("delete")
+	})
 	row(t, "P13 additional groups without setgroups", func(h *H) {
 		b := rootless(h, `process.user={"uid":0,"gid":0,"additionalGids":[5]}`)
 		if r := asUser(h, b, "run", "-b", b.Dir, b.ID); r.Code == 0 {
