@@ -406,11 +406,12 @@ func setUser(p *specs.Process, o *ExecOptions) error {
 }
 
 func parseID(s string) (uint32, error) {
-	n, err := strconv.Atoi(s)
+	_, err := strconv.Atoi(s)
 	if errors.Is(err, strconv.ErrSyntax) {
 		return 0, err
 	}
-	if err != nil || s[0] < '0' || s[0] > '9' || int64(n) >= 1<<32-1 {
+	n, err := strconv.ParseUint(s, 10, 32) // an int has no room for all ids on 32-bit machines, and may have a sign
+	if err != nil || n == 1<<32-1 {
 		return 0, fmt.Errorf("%q is not an id from 0 to 4294967294", s)
 	}
 	return uint32(n), nil
