@@ -18,7 +18,7 @@ var unitPackages = []string{
 
 // unitTools are programs of the host that tests of a package run, where busybox has others: machines of other architectures do not run
 // these packages.
-var unitTools = map[string][]string{"internal/sys/rtnetlink": {"ip"}, "runtime/console": {"stty", "grep", "dash"}}
+var unitTools = map[string][]string{"internal/sys/rtnetlink": {"ip", "nsenter"}, "runtime/console": {"stty", "grep", "dash"}}
 
 // runUnits executes the test binaries of /units, and says which failed. Of the seccomp compiler's tests those that need a kernel run: the
 // others compute, and take minutes in an emulated machine.
@@ -52,6 +52,9 @@ func TestUnits(t *testing.T) {
 				}
 				m.Programs = append(m.Programs, unitTools[p]...)
 				m.Files["/units/"+strings.ReplaceAll(path.Clean(p), "/", "-")] = testBinary(t, p, k.Arch)
+			}
+			if len(m.Programs) > 0 {
+				m.Files["/bin/sh"] = "/bin/dash" // busybox's shell runs its own programs in place of the host's
 			}
 			r := run(t, m, "sh", "-c", runUnits)
 			if r.Status != 0 {

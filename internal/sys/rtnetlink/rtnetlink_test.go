@@ -145,8 +145,10 @@ func TestErrors(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.MoveLink(lo.Index, other, "x", 0); !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "(") {
+	if err := c.MoveLink(lo.Index, other, "x", 0); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("move of lo: %v", err)
+	} else if !strings.Contains(err.Error(), "(") {
+		t.Logf("this kernel does not say why lo cannot be moved: %v", err) // Linux 6.12 does not
 	}
 	list, err := c.Links()
 	if err != nil || len(list) == 0 || list[0].Name != "lo" {
