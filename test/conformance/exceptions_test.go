@@ -88,9 +88,7 @@ var exceptions = map[string]exception{
 
 // elsewhere are programs that fail on machines where their entry in exceptions does not hold, or that have none.
 var elsewhere = map[string]exception{
-	"linux_cgroups_network": {fails: []string{"get network cgroup data"},
-		why: "the kernel looks for the devices of net_prio in the first network namespace, and these tests have one of their own"},
-	"linux_cgroups_relative_network": {fails: []string{"get network cgroup data"},
+	"linux_cgroups_network": {says: "net_prio.ifpriomap",
 		why: "the kernel looks for the devices of net_prio in the first network namespace, and these tests have one of their own"},
 	"linux_ns_itype": {fails: []string{"cannot run validation tests: exit status 1"}, when: func() bool { return !ocitest.Kernel(6, 15) },
 		why: "a container without a mount namespace of its own takes Linux 6.15"},

@@ -20,7 +20,7 @@ root. A program has passed if it exits with 0, no point is "not ok" and, where i
 
 The table is of a host with Linux 6.18, without CAP_SYS_RESOURCE, hugetlb, net_cls, AppArmor and SELinux. In a virtual machine with
 Debian 12's kernel and version 1 cgroups (` + "`make test-vm`" + `), which has all of these but SELinux, linux_cgroups_hugetlb,
-linux_cgroups_relative_hugetlb, linux_process_apparmor_profile and process_capabilities pass too; linux_ns_itype fails there, since a
+linux_cgroups_relative_hugetlb, linux_cgroups_relative_network, linux_process_apparmor_profile and process_capabilities pass too; linux_ns_itype fails there, since a
 container without a mount namespace of its own takes Linux 6.15.
 
 What newer crun passes and tare-runtime does not, as crun's source has it: hooks_stdin, because crun says "created" to prestart hooks
