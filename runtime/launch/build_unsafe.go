@@ -68,6 +68,7 @@ type program struct {
 	held    []int  // of heldNamespaces, open in the child
 	pidNS   int    // slot of the pid namespace that is joined for children
 	closed  bool   // the child was born with no descriptor of the runtime's
+	due     due    // what the program sends over slotSync
 	asked   bool   // the child has questions on its way: see stageReady
 	helper  int    // first instruction of the helper
 	ends    [2]int // of the socket pair between the child and its helper, while it is open here
@@ -198,6 +199,7 @@ func (p *program) short(i int) { p.code[i].short, p.code[i].want = 1, 1 }
 
 // tell writes a record.
 func (p *program) tell(r record) {
+	p.due[r.kind]++
 	p.sys(unix.SYS_WRITE, fd(slotSync), arg{v: put(p.mem, r)}, val(unsafe.Sizeof(r)))
 }
 

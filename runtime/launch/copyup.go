@@ -54,10 +54,27 @@ func copyEntry(from, to int, name string) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Fchownat(to, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	return setOwner(to, name, &st)
+}
+
+// setOwner gives what was just made its owner and mode, by a descriptor: no name is resolved twice.
+func setOwner(dir int, name string, st *unix.Stat_t) error {
+	made, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
 		return err
 	}
-	return unix.Fchmodat(to, name, st.Mode&0o7777, 0) // just made by us in a mount that nobody else sees
+	defer unix.Close(made)
+	var now unix.Stat_t
+	if err := unix.Fstat(made, &now); err != nil {
+		return err
+	}
+	if now.Mode&unix.S_IFMT != st.Mode&unix.S_IFMT {
+		return unix.ESTALE
+	}
+	if err := unix.Fchownat(made, "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH); err != nil {
+		return err
+	}
+	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(made), st.Mode&0o7777)
 }
 
 func copyDir(from, to int, name string) error {

@@ -47,6 +47,8 @@ func (p *program) seccompListener(o plan.Seccomp, prog uintptr) error {
 	sibling := put(p.mem, cloneArgs{flags: unix.CLONE_FILES | unix.CLONE_PIDFD | unix.CLONE_PARENT, pidfd: uint64(number)})
 	child := put(p.mem, cloneArgs{flags: unix.CLONE_FILES | unix.CLONE_PIDFD, pidfd: uint64(number), exitSignal: uint64(unix.SIGCHLD)})
 	action := p.mem.words([]uintptr{0, noCldWait, 0, 0, 0, 0}) // struct sigaction: handler, flags, restorer, mask
+	p.due[recordListener]++
+	p.due[recordSender]++
 	hdr, control := p.message(record{kind: recordListener})
 	p.sysTo(slotT0, unix.SYS_GETPID)
 	p.sys(unix.SYS_RT_SIGACTION, val(unix.SIGCHLD), arg{v: action}, val(0), val(8))

@@ -186,6 +186,7 @@ func (p *program) fsOptions(data []string) {
 // copyUp lets the parent fill a tmpfs: it has the rights to keep owners, and walking a tree is no work for the machine.
 func (p *program) copyUp(mount int) {
 	for _, slot := range []int{slotT2, mount} {
+		p.due[recordCopyUp]++
 		msg, ctl := p.message(record{kind: recordCopyUp})
 		p.do(doSend, noSlot, uintptr(slot), msg, ctl, slotSync)
 	}

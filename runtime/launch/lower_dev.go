@@ -175,6 +175,7 @@ func (p *program) terminal(o plan.Terminal) {
 	if o.Console {
 		p.console(o.OwnDev)
 	}
+	p.due[recordDescriptor]++
 	msg, ctl := p.message(record{kind: recordDescriptor})
 	p.do(doSend, noSlot, slotMaster, msg, ctl, slotSync)
 	p.close(slotMaster)

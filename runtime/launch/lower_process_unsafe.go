@@ -45,6 +45,7 @@ func (p *program) lowerNamespace(op plan.Op) error {
 		}
 		p.openRoot()
 	case plan.CloneChild:
+		p.due[recordPID]++
 		page, err := p.mem.sharedWord()
 		if err != nil {
 			return err

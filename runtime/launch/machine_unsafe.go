@@ -125,6 +125,7 @@ const (
 	recordSender
 	recordListener
 	recordNamespace // value is an index of heldNamespaces
+	recordKinds
 )
 
 // run executes the program. It does not return.

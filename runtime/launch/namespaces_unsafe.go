@@ -82,6 +82,9 @@ func (p *program) holdNamespaces(o plan.HoldNamespaces) {
 // filter that has no sendmsg.
 func (p *program) sendNamespaces(socket int) {
 	for _, i := range p.held {
+		if socket == slotSync {
+			p.due[recordNamespace]++
+		}
 		msg, ctl := p.message(record{kind: recordNamespace, value: uint32(i)})
 		p.ignore(p.do(doSend, noSlot, uintptr(slotNamespaces+i), msg, ctl, uintptr(socket)), unix.EPIPE, unix.EPERM, unix.ENOSYS)
 	}

@@ -93,6 +93,7 @@ type Child struct {
 	reaped  bool
 	helper  int // pid of the helper, 0: none, or waited for
 	early   []message
+	due     due
 	stopped time.Time // when the child was first found stopped by a signal
 	program int       // number of instructions
 }
@@ -123,7 +124,7 @@ func Start(p *plan.Plan, res *Resources) (*Child, error) {
 		m, err = prog.build(p)
 	}
 	if err == nil {
-		c.labels, c.ops, c.asked, c.untold, c.program = prog.labels, prog.ops, prog.asked, prog.listens, len(prog.code)
+		c.labels, c.ops, c.asked, c.untold, c.program, c.due = prog.labels, prog.ops, prog.asked, prog.listens, len(prog.code), prog.due
 		err = c.clone(m, res)
 	}
 	if err != nil {
@@ -400,7 +401,7 @@ type message struct {
 func (c *Child) next() (record, int, error) {
 	if len(c.early) == 0 {
 		for {
-			r, descriptor, err := receive(c.sync)
+			r, descriptor, err := c.receive()
 			if err != unix.EAGAIN {
 				return r, descriptor, err
 			}
@@ -424,7 +425,7 @@ func (c *Child) awaitPID() error {
 		if !c.readable() {
 			return c.earlyFailure()
 		}
-		if r, descriptor, err = receive(c.sync); err == io.EOF {
+		if r, descriptor, err = c.receive(); err == io.EOF {
 			return c.earlyFailure()
 		}
 		if err != nil {
@@ -441,6 +442,9 @@ func (c *Child) awaitPID() error {
 		}
 	}
 	pid := int(r.value)
+	if pid == c.PID || !ownChild(pid) {
+		return errForged
+	}
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
 		unix.Kill(pid, unix.SIGKILL)
@@ -455,7 +459,7 @@ func (c *Child) awaitPID() error {
 // reapCloned ends the child of an intermediate process that was killed before it told its number: a zombie of this process's in the
 // container's pid namespace would keep the namespace from ending.
 func (c *Child) reapCloned(pid int) {
-	if pid > 0 && pid != c.PID {
+	if pid > 0 && pid != c.PID && ownChild(pid) {
 		unix.Kill(pid, unix.SIGKILL)
 		waitPID(pid)
 	}

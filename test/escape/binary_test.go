@@ -274,6 +274,30 @@ func TestStoppedExec(t *testing.T) {
 	})
 }
 
+// TestTakenSocket has a process of the container give the runtime orders over the socket of what an exec puts there.
+func TestTakenSocket(t *testing.T) {
+	row(t, "CVE-2016-9962 issue7 A8 the runtime obeys no record that its plan does not have", func(h *H) {
+		b := h.Bundle().Edit(capEdit(ptraceNames, ptraceNames, ptraceNames, "", "")).Args("attack", "orders", "/from", "/to")
+		attacker(h, b)
+		for _, dir := range []string{"/from/copied", "/to"} {
+			if err := os.MkdirAll(b.Rootfs+dir, 0o755); err != nil {
+				h.Fatalf("%v", err)
+			}
+		}
+		r := h.Up(b)
+		h.Await("the attack", func() bool { return strings.HasPrefix(r.Again().Stdout, "watching") })
+		for i := 0; i < 10 || i < 400 && !strings.Contains(r.Again().Stdout, "sent"); i++ {
+			h.RT("exec", b.ID, "true")
+		}
+		if !strings.Contains(r.Again().Stdout, "sent") {
+			h.Errorf("no record was sent: nothing was tested")
+		}
+		if _, err := os.Lstat(b.Rootfs + "/to/copied"); err == nil {
+			h.Errorf("the runtime has copied what a process of the container wanted")
+		}
+	})
+}
+
 // ptracing gives a container CAP_SYS_PTRACE, and a filter that the runtime needs no privileges to load.
 func ptracing(b *Bundle) *Bundle {
 	return b.Edit(capEdit(ptraceNames, ptraceNames, ptraceNames, "", ""), `process.noNewPrivileges=true`,

@@ -28,6 +28,7 @@ const Name = "attack"
 //	attack open MODE PATH          open a path: MODE is r or w
 //	attack capabilities            the sets of this process
 //	attack stop COMM               stop new processes of the pid namespace until they are named COMM; never ends
+//	attack orders FROM TO          ask the runtime, over sockets of new processes, to copy a directory; never ends
 //	attack deep DIR                hide this process and a frozen one in cgroups below DIR that no path reaches
 func Main(args []string) int {
 	if len(args) == 0 {
@@ -49,6 +50,8 @@ func Main(args []string) int {
 		err = open(args[0], args[1])
 	case cmd == "stop" && len(args) == 1:
 		err = stop(args[0])
+	case cmd == "orders" && len(args) == 2:
+		err = orders(args[0], args[1])
 	case cmd == "deep" && len(args) == 1:
 		err = deep(args[0])
 	case cmd == "capabilities":

