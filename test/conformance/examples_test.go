@@ -50,7 +50,7 @@ var refusals = map[string]string{
 	// Sections of other platforms are ignored on Linux.
 	"bad/freebsd-vnet-disable.json": "",
 	// The host has no resctrl file system, no SELinux and no AppArmor, and a label that cannot be set is an error.
-	"good/spec-example.json": "not enabled on the host|resctrl|intelRdt",
+	"good/spec-example.json": "not enabled on the host|selinux is disabled or not supported|resctrl|intelRdt",
 }
 
 // complete adds to an example what a container needs to run on Linux and what the example, being of another platform or

@@ -22,7 +22,8 @@ func rounds() int {
 // runs counts what the rounds of a race did.
 type runs struct {
 	ran, first, second int
-	failed             Result // the last that did not run
+	failed             Result   // the last that did not run
+	stdin              *os.File // nil: none
 }
 
 // rounds runs one bundle again and again, each time under the same name, until stop says that something was lost.
@@ -30,7 +31,7 @@ func (r *runs) rounds(h *H, b *Bundle, w *mountTable, flags []string, each func(
 	h.Write(b)
 	args := append(append([]string{"run", "-b", b.Dir}, flags...), b.ID)
 	for range rounds() {
-		res := h.Do(Cmd{Args: args})
+		res := h.Do(Cmd{Args: args, Stdio: [3]*os.File{r.stdin}})
 		if res.Code == 0 {
 			r.ran++
 		} else {
@@ -259,6 +260,7 @@ func TestTerminalRaces(t *testing.T) {
 		stop := h.Swap(dev+"/pts", dev+"/evil")
 		defer stop()
 		var r runs
+		_, r.stdin = ocitest.PTY(h) // the runtime gives nothing a terminal without one of its own
 		r.rounds(h, b, w, nil, func(_ []string, res Result) {
 			for _, f := range strings.Fields(res.Stdout) {
 				switch {
