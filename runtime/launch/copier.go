@@ -30,11 +30,18 @@ func CopyUp(args []string) int {
 		return 2
 	}
 	if err := copyTree(from, to); err != nil {
-		fmt.Fprint(os.Stderr, err)
+		text := err.Error()
+		if len(text) > copierText { // the path is the image's; a pipe that nothing reads yet would hold less
+			text = "…" + text[len(text)-copierText:]
+		}
+		fmt.Fprint(os.Stderr, text)
 		return 1
 	}
 	return 0
 }
+
+// copierText is how many bytes of an error the program that copies writes at most: its end, which has the cause.
+const copierText = 1024
 
 // serveCopy has a tmpfs filled once its descriptor and that of the directory below it have come.
 func (c *Child) serveCopy(descriptor int) error {

@@ -355,8 +355,24 @@ func (c *Child) failure(r record) error {
 func (c *Child) Steps() int { return c.program }
 
 // Release lets a child that waits for start, at the other end of conn, go on to its program, whose arguments are args for the
-// error sentence. It returns when the program runs.
-func Release(conn *os.File, args []string) error {
+// error sentence. It returns when the program runs. Each time that the child has said nothing for a while look is called, whose error
+// ends the wait.
+func Release(conn *os.File, args []string, look func() error) error {
+	every := unix.NsecToTimeval(int64(stopLook))
+	if err := unix.SetsockoptTimeval(int(conn.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &every); err != nil {
+		return fmt.Errorf("limit the wait for the container's process: %w", err)
+	}
+	next := func() (record, error) {
+		for {
+			r, _, err := receive(int(conn.Fd()))
+			if err != unix.EAGAIN {
+				return r, err
+			}
+			if err := look(); err != nil {
+				return r, err
+			}
+		}
+	}
 	if _, err := conn.Write([]byte{1}); err != nil {
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
 			return ErrGone
@@ -365,10 +381,10 @@ func Release(conn *os.File, args []string) error {
 	}
 	// An end without the first record is a process that was killed before it got the word; after it, it is execve(2)'s.
 	ready := false
-	r, _, err := receive(int(conn.Fd()))
+	r, err := next()
 	if err == nil && r.kind == recordStage {
 		ready = true
-		r, _, err = receive(int(conn.Fd()))
+		r, err = next()
 	}
 	if err == io.EOF {
 		if !ready {

@@ -12,11 +12,11 @@ import (
 // a process in other ways, which waitid(2) does not tell its parent, and have no limit.
 const (
 	stopLook  = 50 * time.Millisecond // how often a silent child is looked at
-	stopLimit = 10 * time.Second      // how long a child may be stopped again and again
+	StopLimit = 10 * time.Second      // how long a child may be stopped again and again
 )
 
-// errStopped is a child that is not let go.
-var errStopped = errors.New("a process of the container stops it again and again (SIGSTOP)")
+// ErrStopped is a child that is not let go.
+var ErrStopped = errors.New("a process of the container stops it again and again (SIGSTOP)")
 
 // watchStops has the wait for the child's next record end now and then, so that it can be looked at.
 func (c *Child) watchStops() error {
@@ -34,8 +34,8 @@ func (c *Child) continueStopped() error {
 	switch {
 	case c.stopped.IsZero():
 		c.stopped = time.Now()
-	case time.Since(c.stopped) > stopLimit:
-		return errStopped
+	case time.Since(c.stopped) > StopLimit:
+		return ErrStopped
 	}
 	return unix.PidfdSendSignal(int(c.PIDFD.Fd()), unix.SIGCONT, nil, 0)
 }

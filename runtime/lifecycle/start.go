@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/tare-oci/tare/internal/procfs"
 	"github.com/tare-oci/tare/internal/sys/unixsock"
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/launch"
@@ -97,13 +98,35 @@ func release(c *state.Container, s *specs.Spec) error {
 		return fmt.Errorf("reach the container's first process: %w", err)
 	}
 	defer conn.Close()
-	if err = explainShortage(launch.Release(conn, s.Process.Args), groupOf(c)); err == nil && isTight(s) {
+	if err = explainShortage(launch.Release(conn, s.Process.Args, continueInit(c.Init)), groupOf(c)); err == nil && isTight(s) {
 		err = killedForMemory(c.Init.Pid, s, groupOf(c))
 	}
 	if e := os.Remove(path); err == nil && e != nil && !errors.Is(e, os.ErrNotExist) {
 		err = e
 	}
 	return err
+}
+
+// continueInit returns what lets a container's first process go on that a signal has stopped before its program runs: another container in
+// its pid namespace may send one. It gives up after launch.StopLimit. A stop by ptrace(2) or the freezer is left alone.
+func continueInit(p state.Process) func() error {
+	var stopped time.Time
+	return func() error {
+		if st, alive := procfs.Running(p.Pid, p.StartTime); !alive || st.State != 'T' {
+			return nil // its end shows on the socket
+		}
+		if stopped.IsZero() {
+			stopped = time.Now()
+		} else if time.Since(stopped) > launch.StopLimit {
+			return launch.ErrStopped
+		}
+		fd, err := open(p)
+		if err != nil {
+			return nil
+		}
+		defer fd.Close()
+		return fd.Signal(syscall.SIGCONT)
+	}
 }
 
 // startHooks runs startContainer in the container's namespaces.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -271,6 +272,14 @@ func TestStoppedExec(t *testing.T) {
 			h.Errorf("no process was stopped before it became its program: nothing was tested")
 		}
 		h.T.Logf("%d were stopped", strings.Count(r.Again().Stdout, "stopped"))
+	})
+	row(t, "issue7 F12 a first process that was stopped while it waits for start goes on", func(h *H) {
+		b := h.Bundle().Args("true")
+		create(h, b)
+		if err := syscall.Kill(h.State(b.ID).Pid, syscall.SIGSTOP); err != nil { // as a process of the same pid namespace could
+			h.Fatalf("%v", err)
+		}
+		h.MustRT("start", b.ID)
 	})
 }
 

@@ -93,4 +93,28 @@ func TestCopyUp(t *testing.T) {
 			}
 		}
 	})
+	row(t, "issue7 F7 an error with a long path is told", func(h *H) {
+		b, dir := bundle(h, "size=1m")
+		deep, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		for range 400 { // 100 kB, more than a pipe holds
+			if err != nil {
+				break
+			}
+			name := strings.Repeat("d", 250)
+			if err = unix.Mkdirat(deep, name, 0o755); err == nil {
+				var next int
+				next, err = unix.Openat(deep, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+				unix.Close(deep)
+				deep = next
+			}
+		}
+		if err != nil {
+			h.Fatalf("%v", err)
+		}
+		h.File(fmt.Sprintf("/proc/self/fd/%d/big", deep), strings.Repeat("x", 2<<20), 0o644)
+		unix.Close(deep)
+		if r := h.Run(b.Args("true")); r.Code == 0 || !strings.Contains(r.Stderr, "no space left on device") {
+			h.Errorf("status %d, %.300q", r.Code, r.Stderr)
+		}
+	})
 }
