@@ -59,7 +59,8 @@ func (c *Child) serveCopy(descriptor int) error {
 	return c.Go()
 }
 
-// runCopier runs the program that copies and waits for its end.
+// runCopier runs the program that copies and waits for its end. Nobody needs the copy when the container's process has ended: who
+// deletes the container waits for the create to end with it.
 func (c *Child) runCopier(from, to *os.File) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -83,6 +84,10 @@ func (c *Child) runCopier(from, to *os.File) error {
 		copier.Abort()
 		return err
 	}
+	if c.endsBefore(said) {
+		copier.Abort()
+		return ErrGone
+	}
 	text := make([]byte, 4096)
 	n, _ := said.Read(text)
 	switch ws := copier.Wait(); {
@@ -94,6 +99,32 @@ func (c *Child) runCopier(from, to *os.File) error {
 		return fmt.Errorf("%s", strings.TrimSpace(string(text[:max(n, 0)])))
 	}
 	return nil
+}
+
+// endsBefore waits until the copier says something or ends, and tells whether the process that waits for the copy has ended before.
+func (c *Child) endsBefore(said *os.File) bool {
+	fds := []unix.PollFd{{Fd: int32(said.Fd()), Events: unix.POLLIN}, {Fd: int32(c.PIDFD.Fd()), Events: unix.POLLIN}}
+	for {
+		switch _, err := unix.Poll(fds, -1); {
+		case err == unix.EINTR:
+		case err != nil || fds[0].Revents != 0:
+			return false
+		case c.moreToReceive(): // an intermediate process has told of its child and ended; the child waits
+			fds = fds[:1]
+		default:
+			return true
+		}
+	}
+}
+
+// moreToReceive tells whether a plan with an intermediate process has a record for this process. The one that waits for a copy sends
+// nothing meanwhile.
+func (c *Child) moreToReceive() bool {
+	if len(c.plan.Outer) == 0 {
+		return false
+	}
+	n, _, err := unix.Recvfrom(c.sync, make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+	return err == nil && n > 0
 }
 
 // planCopier is the plan of the program that copies.

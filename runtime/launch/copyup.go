@@ -152,6 +152,9 @@ func copyData(src, dst *os.File) error {
 	return dst.Truncate(size)
 }
 
+// errLeased is a file that another process keeps from being opened.
+var errLeased = errors.New("another process holds a lease on the file (F_SETLEASE, fcntl(2))")
+
 // openRegular opens a regular file and nothing else: another container may exchange it for a device node, which must not be opened
 // with the host's rights, whatever opening it does.
 func openRegular(dir int, name string) (int, error) {
@@ -167,7 +170,15 @@ func openRegular(dir int, name string) (int, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return -1, unix.ESTALE
 	}
-	return unix.Open("/proc/self/fd/"+strconv.Itoa(path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	// A process that holds a lease on it would keep a blocking open waiting for 45 s (lease-break-time), for each file.
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(path), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == unix.EWOULDBLOCK {
+		return -1, errLeased
+	}
+	if err != nil {
+		return -1, err
+	}
+	return fd, unix.SetNonblock(fd, false)
 }
 
 func copyLink(from, to int, name string, st *unix.Stat_t) error {

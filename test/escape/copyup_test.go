@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,6 +55,38 @@ func TestCopyUp(t *testing.T) {
 		}
 		b.Edit(small).Sh("stat -c '%s %a' /data/sparse; head -c 5 /data/sparse; tail -c 3 /data/sparse; [ $(du -k /data/sparse | cut -f1) -lt 1000 ] && echo small")
 		h.Want(h.Run(b), fmt.Sprintf("%d 640\nbeginendsmall", int64(1<<40+3)), 0)
+	})
+	row(t, "issue7 G2 a lease on a file does not delay create", func(h *H) {
+		b, dir := bundle(h)
+		h.File(dir+"/leased", "x", 0o644)
+		f, err := os.OpenFile(dir+"/leased", os.O_RDWR, 0)
+		if err != nil {
+			h.Fatalf("%v", err)
+		}
+		defer f.Close()
+		if _, err := unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK); err != nil {
+			h.Fatalf("take a lease: %v", err)
+		}
+		h.Write(b.Args("true"))
+		r := h.Do(Cmd{Args: []string{"run", "-b", b.Dir, b.ID}, Timeout: 8 * time.Second})
+		if h.Problems() == 0 && (r.Code == 0 || !strings.Contains(r.Stderr, "leased: another process holds a lease on the file")) {
+			h.Errorf("status %d: %s", r.Code, r.Stderr)
+		}
+		h.NoLeak("a leased file")
+	})
+	row(t, "issue7 G2 delete --force ends a create that copies", func(h *H) {
+		b, dir := bundle(h)
+		for i := range 5000 {
+			h.File(fmt.Sprint(dir, "/f", i), "x", 0o644)
+		}
+		h.Write(b.Args("true"))
+		_, wait := h.Start(Cmd{Args: []string{"create", "-b", b.Dir, b.ID}, Timeout: 30 * time.Second})
+		stopCopier(h)
+		h.Want(h.RT("delete", "--force", b.ID), "", 0)
+		if r := wait(); r.Code == 0 {
+			h.Errorf("create: status 0 for a container that was deleted")
+		}
+		h.NoLeak("a create that was ended")
 	})
 	row(t, "issue7 F9 what takes the place of a file is not opened", func(h *H) {
 		b, dir := bundle(h, "size=4m")
@@ -116,5 +149,21 @@ func TestCopyUp(t *testing.T) {
 		if r := h.Run(b.Args("true")); r.Code == 0 || !strings.Contains(r.Stderr, "no space left on device") {
 			h.Errorf("status %d, %.300q", r.Code, r.Stderr)
 		}
+	})
+}
+
+// stopCopier waits for the process that copies and stops it, as a slow file system does.
+func stopCopier(h *H) {
+	h.Await("the process that copies", func() bool {
+		names, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, name := range names {
+			data, _ := os.ReadFile(name)
+			if !strings.HasPrefix(string(data), "tare-runtime\x00copy-up\x00") {
+				continue
+			}
+			pid, _ := strconv.Atoi(strings.Split(name, "/")[2])
+			return unix.Kill(pid, unix.SIGSTOP) == nil
+		}
+		return false
 	})
 }
