@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
+	"github.com/tare-oci/tare/internal/sys/pidfd"
 	"github.com/tare-oci/tare/runtime/cgroup"
 	"github.com/tare-oci/tare/runtime/hooks"
 	"github.com/tare-oci/tare/runtime/state"
@@ -17,6 +19,9 @@ const dying = 10 * time.Second
 
 // soon is how long a killed process usually takes to die; after that it may be frozen.
 const soon = 200 * time.Millisecond
+
+// again is how long after a kill of the whole cgroup the next one comes.
+const again = time.Second
 
 // Delete removes a stopped container: what is left of its processes, its cgroup, and its state, then runs its poststop hooks.
 // A created container is killed first, because callers rely on it where the specification has an error, and with force so
@@ -110,22 +115,57 @@ func (r *Runtime) end(ctx context.Context, c *state.Container) error {
 			return err
 		}
 	}
-	short, cancel := context.WithTimeout(ctx, soon)
-	defer cancel()
-	if err = fd.Wait(short); !errors.Is(err, context.DeadlineExceeded) {
+	if err = waitFor(ctx, fd, soon); !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	if err := thawInit(c); err != nil {
 		return err
 	}
+	if err = waitFor(ctx, fd, soon); !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return endWithGroup(ctx, c, g, fd)
+}
+
+// endWithGroup kills all processes of a container whose killed init does not die: they may freeze it again whenever it is thawed.
+func endWithGroup(ctx context.Context, c *state.Container, g group, init *pidfd.Pidfd) error {
 	limit, cancel := context.WithTimeout(ctx, dying)
 	defer cancel()
-	err = fd.Wait(limit)
-	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("kill container %s: process %d has not died in %v (it may hang in the kernel: see /proc/%d/stack)",
+	for {
+		failed := killGroup(c, g)
+		err := waitFor(limit, init, again)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		if limit.Err() == nil {
+			continue
+		}
+		err = fmt.Errorf("kill container %s: process %d has not died in %v (it may hang in the kernel: see /proc/%d/stack)",
 			c.ID, c.Init.Pid, dying, c.Init.Pid)
+		if failed != nil {
+			err = fmt.Errorf("%w; kill the others: %w", err, failed)
+		}
+		return err
 	}
-	return err
+}
+
+// killGroup kills what is in the cgroup, if the init is in it: else the cgroup may be somebody else's by now.
+func killGroup(c *state.Container, g group) error {
+	if g == nil {
+		return nil
+	}
+	procs, err := g.Procs()
+	if err != nil || !slices.Contains(procs, c.Init.Pid) {
+		return err
+	}
+	return g.Kill(syscall.SIGKILL)
+}
+
+// waitFor waits for the end of a process, for a time.
+func waitFor(ctx context.Context, p *pidfd.Pidfd, d time.Duration) error {
+	limit, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return p.Wait(limit)
 }
 
 // thawInit thaws the groups below the container's, in one of which its killed init may be frozen. It is an error if another group

@@ -60,6 +60,27 @@ func TestHiddenProcesses(t *testing.T) {
 	})
 }
 
+// TestFrozenInit has processes of a container freeze its first process whenever it is thawed: not even SIGKILL ends it (issue 7 G5).
+func TestFrozenInit(t *testing.T) {
+	row(t, "issue7 G5 delete --force ends a first process that others freeze again and again", func(h *H) {
+		b := h.Bundle().Edit(`linux.namespaces=[{"type":"mount"},{"type":"pid"},{"type":"cgroup"}]`, "-hostname", mnt("/cg", "cgroup", "cgroup", "rw")).
+			WithoutMounts("/sys", "/dev/mqueue", "/sys/fs/cgroup").Args("attack", "freeze", "/cg")
+		attacker(h, b)
+		defer sweep(b)
+		r := h.Up(b)
+		pid := h.State(b.ID).Pid
+		h.Await("the frozen process", func() bool {
+			data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+			return err == nil && strings.Contains(string(data), "/cold\n") || r.Again().Stdout != ""
+		})
+		if out := r.Again().Stdout; out != "" {
+			h.Fatalf("the attack does not work: %s", out)
+		}
+		h.Want(h.RT("delete", "--force", b.ID), "", 0)
+		h.NoLeak("a delete of a frozen container")
+	})
+}
+
 // sweep removes what a runtime has left, so that nothing else fails of it.
 func sweep(b *Bundle) {
 	dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + b.ID)

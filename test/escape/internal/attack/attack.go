@@ -30,6 +30,7 @@ const Name = "attack"
 //	attack stop COMM               stop new processes of the pid namespace until they are named COMM; never ends
 //	attack orders FROM TO          ask the runtime, over sockets of new processes, to copy a directory; never ends
 //	attack deep DIR                hide this process and a frozen one in cgroups below DIR that no path reaches
+//	attack freeze DIR              have processes freeze this one in a cgroup below DIR again and again; never ends
 func Main(args []string) int {
 	if len(args) == 0 {
 		return 2
@@ -54,6 +55,10 @@ func Main(args []string) int {
 		err = orders(args[0], args[1])
 	case cmd == "deep" && len(args) == 1:
 		err = deep(args[0])
+	case cmd == "freeze" && len(args) == 1:
+		err = freeze(args[0])
+	case cmd == "freeze-child" && len(args) == 2:
+		err = freezeAgain(args[0], args[1])
 	case cmd == "capabilities":
 		err = capabilities()
 	default:
