@@ -43,9 +43,9 @@ func copyEntry(from, to int, name string) error {
 	var err error
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		err = copyDir(from, to, name)
+		err = copyDir(from, to, name, &st)
 	case unix.S_IFREG:
-		err = copyFile(from, to, name)
+		err = copyFile(from, to, name, &st)
 	case unix.S_IFLNK:
 		return copyLink(from, to, name, &st)
 	default:
@@ -77,7 +77,8 @@ func setOwner(dir int, name string, st *unix.Stat_t) error {
 	return unix.Chmod("/proc/self/fd/"+strconv.Itoa(made), st.Mode&0o7777)
 }
 
-func copyDir(from, to int, name string) error {
+// copyDir makes a directory and copies what is in the other; st becomes what the directory that was opened has.
+func copyDir(from, to int, name string, st *unix.Stat_t) error {
 	if err := unix.Mkdirat(to, name, 0o700); err != nil {
 		return err
 	}
@@ -87,6 +88,9 @@ func copyDir(from, to int, name string) error {
 		return err
 	}
 	defer unix.Close(src)
+	if err := unix.Fstat(src, st); err != nil {
+		return err
+	}
 	dst, err := unix.Openat(to, name, flags, 0)
 	if err != nil {
 		return err
@@ -95,13 +99,17 @@ func copyDir(from, to int, name string) error {
 	return copyTree(src, dst)
 }
 
-func copyFile(from, to int, name string) error {
+// copyFile copies a file; st becomes what the file that was opened has: its name may lead to another one since.
+func copyFile(from, to int, name string, st *unix.Stat_t) error {
 	in, err := openRegular(from, name)
 	if err != nil {
 		return err
 	}
 	src := os.NewFile(uintptr(in), name)
 	defer src.Close()
+	if err := unix.Fstat(in, st); err != nil {
+		return err
+	}
 	out, err := unix.Openat(to, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -354,59 +353,6 @@ func (c *Child) failure(r record) error {
 // Steps is the number of the child's instructions.
 func (c *Child) Steps() int { return c.program }
 
-// Release lets a child that waits for start, at the other end of conn, go on to its program, whose arguments are args for the
-// error sentence. It returns when the program runs. Each time that the child has said nothing for a while look is called, whose error
-// ends the wait.
-func Release(conn *os.File, args []string, look func() error) error {
-	every := unix.NsecToTimeval(int64(stopLook))
-	if err := unix.SetsockoptTimeval(int(conn.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &every); err != nil {
-		return fmt.Errorf("limit the wait for the container's process: %w", err)
-	}
-	next := func() (record, error) {
-		for {
-			r, _, err := receive(int(conn.Fd()))
-			if err != unix.EAGAIN {
-				return r, err
-			}
-			if err := look(); err != nil {
-				return r, err
-			}
-		}
-	}
-	if _, err := conn.Write([]byte{1}); err != nil {
-		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-			return ErrGone
-		}
-		return fmt.Errorf("speak to the container's process: %w", err)
-	}
-	// An end without the first record is a process that was killed before it got the word; after it, it is execve(2)'s.
-	ready := false
-	r, err := next()
-	if err == nil && r.kind == recordStage {
-		ready = true
-		r, err = next()
-	}
-	if err == io.EOF {
-		if !ready {
-			return ErrGone
-		}
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("listen to the container's process: %w", err)
-	}
-	e := &StepError{Op: plan.WaitStart{}, Index: int(r.index), Errno: syscall.Errno(r.errno)}
-	switch r.value {
-	case valueExec:
-		e.Op = plan.Exec{Args: args}
-	case valueSeccomp:
-		e.Op, e.Step = plan.Seccomp{}, "load the seccomp filter"
-	default:
-		e.Step = e.Op.What()
-	}
-	return e
-}
-
 // message is what one receive gave.
 type message struct {
 	record
@@ -421,7 +367,7 @@ func (c *Child) next() (record, int, error) {
 			if err != unix.EAGAIN {
 				return r, descriptor, err
 			}
-			if err := c.continueStopped(); err != nil {
+			if err := c.lookAt(); err != nil {
 				return r, descriptor, err
 			}
 		}

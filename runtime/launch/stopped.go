@@ -2,14 +2,18 @@ package launch
 
 import (
 	"errors"
+	"io"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tare-oci/tare/internal/procfs"
 )
 
 // A child that is born in a container's pid namespace can be stopped by any of its processes that may send it a signal, before it becomes
 // the program that the caller wants. It is told to go on, for a while; then the caller gets an error. The freezer and ptrace(2) stop
-// a process in other ways, which waitid(2) does not tell its parent, and have no limit.
+// a process in other ways, which waitid(2) does not tell its parent, and have no limit. A process
+// with CAP_SYS_PTRACE may also keep a copy of the child's socket: then its end is looked for.
 const (
 	stopLook  = 50 * time.Millisecond // how often a silent child is looked at
 	StopLimit = 10 * time.Second      // how long a child may be stopped again and again
@@ -24,18 +28,35 @@ func (c *Child) watchStops() error {
 	return unix.SetsockoptTimeval(c.sync, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &look)
 }
 
-// continueStopped lets a child go on that a signal has stopped.
-func (c *Child) continueStopped() error {
+// lookAt lets a child go on that a signal has stopped. io.EOF: the child has ended or executed its program, and has sent all that it had
+// to say; a process of the container that has taken the child's socket keeps its end from showing there.
+func (c *Child) lookAt() error {
+	pidfd := int(c.PIDFD.Fd())
 	var info unix.Siginfo
-	err := unix.Waitid(unix.P_PIDFD, int(c.PIDFD.Fd()), &info, unix.WSTOPPED|unix.WNOHANG, nil)
-	if err != nil || info.Signo == 0 {
-		return nil // its end shows on the socket
-	}
+	err := unix.Waitid(unix.P_PIDFD, pidfd, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+	st, e := procfs.ReadStat(c.PID)
 	switch {
+	case err != nil || e != nil:
+		return nil // its end shows on the socket
+	case st.Dead() || !st.Forked:
+		if c.pending() {
+			return nil
+		}
+		return io.EOF
+	case info.Signo == 0:
+		return nil
 	case c.stopped.IsZero():
 		c.stopped = time.Now()
 	case time.Since(c.stopped) > StopLimit:
 		return ErrStopped
 	}
-	return unix.PidfdSendSignal(int(c.PIDFD.Fd()), unix.SIGCONT, nil, 0)
+	unix.Waitid(unix.P_PIDFD, pidfd, &info, unix.WSTOPPED|unix.WNOHANG, nil) // the next stop is another one
+	return unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
+}
+
+// pending reports whether a record can be received without a wait.
+func (c *Child) pending() bool {
+	fds := []unix.PollFd{{Fd: int32(c.sync), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"syscall"
 	"time"
@@ -108,12 +109,19 @@ func release(c *state.Container, s *specs.Spec) error {
 }
 
 // continueInit returns what lets a container's first process go on that a signal has stopped before its program runs: another container in
-// its pid namespace may send one. It gives up after launch.StopLimit. A stop by ptrace(2) or the freezer is left alone.
+// its pid namespace may send one. It gives up after launch.StopLimit. A stop by ptrace(2) or the freezer is left alone. It
+// returns io.EOF when the process has executed its program.
 func continueInit(p state.Process) func() error {
 	var stopped time.Time
 	return func() error {
-		if st, alive := procfs.Running(p.Pid, p.StartTime); !alive || st.State != 'T' {
-			return nil // its end shows on the socket
+		st, alive := procfs.Running(p.Pid, p.StartTime)
+		switch {
+		case !alive:
+			return launch.ErrGone
+		case !st.Forked:
+			return io.EOF
+		case st.State != 'T':
+			return nil
 		}
 		if stopped.IsZero() {
 			stopped = time.Now()

@@ -305,6 +305,21 @@ func TestTakenSocket(t *testing.T) {
 			h.Errorf("the runtime has copied what a process of the container wanted")
 		}
 	})
+	row(t, "issue7 G8 an exec ends whose socket a process of the container keeps", func(h *H) {
+		b := h.Bundle().Edit(capEdit(ptraceNames, ptraceNames, ptraceNames, "", "")).Args("attack", "hold")
+		attacker(h, b)
+		r := h.Up(b)
+		h.Await("the attack", func() bool { return strings.HasPrefix(r.Again().Stdout, "watching") })
+		for i := 0; i < 10 || i < 400 && !strings.Contains(r.Again().Stdout, "held"); i++ {
+			h.Want(h.Do(Cmd{Args: []string{"exec", b.ID, "true"}, Timeout: 5 * time.Second}), "", 0)
+			if h.Problems() > 0 {
+				return
+			}
+		}
+		if !strings.Contains(r.Again().Stdout, "held") {
+			h.Errorf("no socket was taken: nothing was tested")
+		}
+	})
 }
 
 // ptracing gives a container CAP_SYS_PTRACE, and a filter that the runtime needs no privileges to load.

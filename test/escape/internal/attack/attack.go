@@ -29,6 +29,7 @@ const Name = "attack"
 //	attack capabilities            the sets of this process
 //	attack stop COMM               stop new processes of the pid namespace until they are named COMM; never ends
 //	attack orders FROM TO          ask the runtime, over sockets of new processes, to copy a directory; never ends
+//	attack hold                    keep the sockets of new processes; never ends
 //	attack deep DIR                hide this process and a frozen one in cgroups below DIR that no path reaches
 //	attack freeze DIR              have processes freeze this one in a cgroup below DIR again and again; never ends
 func Main(args []string) int {
@@ -53,6 +54,8 @@ func Main(args []string) int {
 		err = stop(args[0])
 	case cmd == "orders" && len(args) == 2:
 		err = orders(args[0], args[1])
+	case cmd == "hold" && len(args) == 0:
+		err = hold()
 	case cmd == "deep" && len(args) == 1:
 		err = deep(args[0])
 	case cmd == "freeze" && len(args) == 1:

@@ -15,7 +15,6 @@ const copyUpKind = 5
 // orders takes the socket between the runtime and each process that appears in the pid namespace, and asks over it for a copy of
 // the directory from into the directory to. It prints "sent" for each.
 func orders(from, to string) error {
-	runtime.LockOSThread()
 	var dirs [2]int
 	for i, path := range []string{from, to} {
 		var err error
@@ -23,6 +22,28 @@ func orders(from, to string) error {
 			return err
 		}
 	}
+	var record [16]byte // kind, and three numbers that this kind does not use
+	binary.NativeEndian.PutUint32(record[:], copyUpKind)
+	return takeSockets(func(s int) {
+		ok := true
+		for _, d := range dirs {
+			ok = unix.Sendmsg(s, record[:], unix.UnixRights(d), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT) == nil && ok
+		}
+		unix.Close(s)
+		if ok {
+			fmt.Println("sent")
+		}
+	})
+}
+
+// hold takes the same socket and keeps it, so that its end does not show. It prints "held" for each.
+func hold() error {
+	return takeSockets(func(int) { fmt.Println("held") })
+}
+
+// takeSockets calls use, with the process stopped, for each socket of each process that appears in the pid namespace. It never ends.
+func takeSockets(use func(socket int)) error {
+	runtime.LockOSThread()
 	last, err := lastPID()
 	if err != nil {
 		return err
@@ -41,34 +62,22 @@ func orders(from, to string) error {
 			last = pid
 			if unix.PtraceSeize(pid) == nil {
 				unix.PtraceInterrupt(pid)
-				sendOrders(pidfd, dirs)
+				for n := 3; n < 64; n++ {
+					s, err := unix.PidfdGetfd(pidfd, n, 0)
+					if err != nil {
+						continue
+					}
+					if _, err := unix.GetsockoptInt(s, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+						unix.Close(s)
+						continue
+					}
+					use(s)
+				}
 				unix.Wait4(pid, nil, unix.WALL, nil)
 				unix.PtraceDetach(pid)
 			}
 			unix.Close(pidfd)
 			break
 		}
-	}
-}
-
-// sendOrders sends the request over every connected socket of a process.
-func sendOrders(pidfd int, dirs [2]int) {
-	var record [16]byte // kind, and three numbers that this kind does not use
-	binary.NativeEndian.PutUint32(record[:], copyUpKind)
-	for n := 3; n < 64; n++ {
-		s, err := unix.PidfdGetfd(pidfd, n, 0)
-		if err != nil {
-			continue
-		}
-		if _, err := unix.GetsockoptInt(s, unix.SOL_SOCKET, unix.SO_DOMAIN); err == nil {
-			ok := true
-			for _, d := range dirs {
-				ok = unix.Sendmsg(s, record[:], unix.UnixRights(d), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT) == nil && ok
-			}
-			if ok {
-				fmt.Println("sent")
-			}
-		}
-		unix.Close(s)
 	}
 }
