@@ -15,18 +15,25 @@ func MountOwner(pid int) (user, owner uint64, err error) {
 		return 0, 0, fmt.Errorf("look at the user namespace of process %d: %w", pid, err)
 	}
 	user = st.Ino
-	mnt, err := unix.Open(dir+"mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	owner, err = NamespaceOwner(dir + "mnt")
+	return user, owner, err
+}
+
+// NamespaceOwner returns the inode of the user namespace that owns the namespace at path. EPERM: the caller may not know it.
+func NamespaceOwner(path string) (uint64, error) {
+	ns, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, 0, fmt.Errorf("open the mount namespace of process %d: %w", pid, err)
+		return 0, fmt.Errorf("open namespace %s: %w", path, err)
 	}
-	defer unix.Close(mnt)
-	fd, err := unix.IoctlRetInt(mnt, unix.NS_GET_USERNS)
+	defer unix.Close(ns)
+	fd, err := unix.IoctlRetInt(ns, unix.NS_GET_USERNS)
 	if err != nil {
-		return 0, 0, fmt.Errorf("find the owner of the mount namespace of process %d: %w", pid, err)
+		return 0, fmt.Errorf("find the owner of namespace %s: %w", path, err)
 	}
 	defer unix.Close(fd)
+	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, 0, fmt.Errorf("look at the owner of the mount namespace of process %d: %w", pid, err)
+		return 0, fmt.Errorf("look at the owner of namespace %s: %w", path, err)
 	}
-	return user, st.Ino, nil
+	return st.Ino, nil
 }

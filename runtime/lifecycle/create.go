@@ -202,6 +202,9 @@ func (k *creation) record(wait bool) (err error) {
 		return err
 	}
 	k.c.Facts.UserNamespace = k.child.UserNamespace
+	if k.c.Facts.MountOwner, err = joinedMounts(k.spec); err != nil {
+		return err
+	}
 	k.c.Streams = streamNames(k.std)
 	if !k.hasCreateHooks() && !wait {
 		k.c.Creating = false // there is nobody before the program runs who could tell the difference

@@ -36,18 +36,45 @@ func (in *inside) checkOwner(c *state.Container, pid int) error {
 	if err != nil {
 		return err
 	}
-	if in.namespaces&plan.NewUser != 0 && user != c.Facts.UserNamespace || in.ownMounts() && owner != c.Facts.UserNamespace {
+	if in.namespaces&plan.NewUser != 0 && user != c.Facts.UserNamespace || in.mountsOf(c) != 0 && owner != in.mountsOf(c) {
 		return errNotOwner
 	}
 	return nil
 }
 
-// ownMounts reports whether the mount namespace was made for the container; one that it has joined may belong to any user namespace.
-func (in *inside) ownMounts() bool {
-	for _, ns := range in.spec.Linux.Namespaces {
+// mountsOf returns the user namespace that must own the mount namespace which an exec joins; 0: any, or it joins none.
+func (in *inside) mountsOf(c *state.Container) uint64 {
+	switch path, has := mountNamespace(in.spec); {
+	case !has || path != "" && in.namespaces&plan.NewMount == 0:
+		return 0
+	case path != "":
+		return c.Facts.MountOwner
+	}
+	return c.Facts.UserNamespace
+}
+
+// mountNamespace returns the path of the mount namespace that a container joins, empty for one of its own, and whether it has one.
+func mountNamespace(s *specs.Spec) (path string, has bool) {
+	if s.Linux == nil {
+		return "", false
+	}
+	for _, ns := range s.Linux.Namespaces {
 		if ns.Type == specs.MountNamespace {
-			return ns.Path == ""
+			return ns.Path, true
 		}
 	}
-	return false
+	return "", false
+}
+
+// joinedMounts returns the owner of the mount namespace that a container joins; 0: it joins none, or may not know its owner.
+func joinedMounts(s *specs.Spec) (uint64, error) {
+	path, _ := mountNamespace(s)
+	if path == "" {
+		return 0, nil
+	}
+	owner, err := launch.NamespaceOwner(path)
+	if errors.Is(err, syscall.EPERM) {
+		return 0, nil
+	}
+	return owner, err
 }

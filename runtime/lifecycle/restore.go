@@ -499,6 +499,9 @@ func (x *restoration) admit() (err error) {
 	if x.c.Facts.UserNamespace, _, err = launch.MountOwner(x.pid); err != nil {
 		return err
 	}
+	if x.c.Facts.MountOwner, err = joinedMounts(x.spec); err != nil {
+		return err
+	}
 	x.c.Streams = streamNames(x.std)
 	x.c.Creating = false
 	if err := x.c.Save(); err != nil {

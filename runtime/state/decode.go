@@ -92,6 +92,8 @@ func decodeFacts(d *jsonr.Decoder, f *Facts) {
 			jsonr.Unsigned(d, &f.SameNamespaces)
 		case "userNamespace":
 			jsonr.Unsigned(d, &f.UserNamespace)
+		case "mountOwner":
+			jsonr.Unsigned(d, &f.MountOwner)
 		default:
 			d.Skip()
 		}

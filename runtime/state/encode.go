@@ -60,6 +60,7 @@ func (s *State) encode() []byte {
 	b = jsonw.Bool(b, "idMapHelpers", s.Facts.IDMapHelpers)
 	b = jsonw.Uint(b, "sameNamespaces", s.Facts.SameNamespaces)
 	b = jsonw.Uint(b, "userNamespace", s.Facts.UserNamespace)
+	b = jsonw.Uint(b, "mountOwner", s.Facts.MountOwner)
 	return append(b, "}}"...)
 }
 

@@ -20,7 +20,7 @@ func fullState(t testing.TB) State {
 			StartContainer: []specs.Hook{hook}, Poststart: []specs.Hook{hook}, Poststop: []specs.Hook{hook}},
 		Cgroup: json.RawMessage(`{"mode":"v2"}`), NoPivot: true,
 		OwnPidNS: true, Rootless: true, NoProcess: true, NoNewKeyring: true, IntelRdt: json.RawMessage(`{"dir":"x"}`),
-		Facts: Facts{IDMapHelpers: true, SameNamespaces: 5, UserNamespace: 6}, Streams: []string{"pipe:[1]"}}
+		Facts: Facts{IDMapHelpers: true, SameNamespaces: 5, UserNamespace: 6, MountOwner: 7}, Streams: []string{"pipe:[1]"}}
 	for _, v := range []reflect.Value{reflect.ValueOf(full), reflect.ValueOf(full.Facts), reflect.ValueOf(*full.Hooks), reflect.ValueOf(hook)} {
 		for i := range v.NumField() {
 			if v.Field(i).IsZero() {

@@ -71,6 +71,9 @@ type Facts struct {
 	SameNamespaces uint64 `json:"sameNamespaces"`
 	// UserNamespace is the inode of the container's user namespace, 0 if not known: what later processes join must belong to it.
 	UserNamespace uint64 `json:"userNamespace"`
+	// MountOwner is the inode of the user namespace that owns the mount namespace which the container has joined, 0 if it has its own
+	// or it is not known: what later processes join must belong to it.
+	MountOwner uint64 `json:"mountOwner"`
 }
 
 // Process names one process for good: a number alone is reused.

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -392,6 +393,27 @@ func TestMovedInit(t *testing.T) {
 		b := moved(h, h.Bundle().Edit(`process.user={"uid":1000,"gid":1000}`, `process.noNewPrivileges=false`), "-U -r -m")
 		if r := h.RT("exec", "-u", "0", b.ID, "/tools/prog"); strings.Contains(r.Stdout, "another") {
 			h.Errorf("root of the container executes a file of the user: %s", r.Stdout)
+		}
+	})
+	row(t, "issue7 G3 exec does not follow an unprivileged first process out of a mount namespace that it has joined", func(h *H) {
+		joined := func(user string) *Bundle {
+			c := exec.Command("unshare", "--mount", "sleep", "60")
+			if err := c.Start(); err != nil {
+				h.Fatalf("%v", err)
+			}
+			h.Cleanup(func() { c.Process.Kill(); c.Wait() })
+			h.Await("mount namespace", func() bool { return nsID(h, c.Process.Pid, "mnt") != nsID(h, "self", "mnt") })
+			return h.Bundle().Edit(fmt.Sprintf(`linux.namespaces=[{"type":"pid"},{"type":"mount","path":"/proc/%d/ns/mnt"}]`, c.Process.Pid),
+				"-hostname", user, `process.noNewPrivileges=false`).WithoutMounts("/sys", "/dev/mqueue", "/sys/fs/cgroup")
+		}
+		b := joined(`process.user={"uid":0,"gid":0}`).Args("sleep", "60")
+		h.Up(b)
+		h.Want(h.RT("exec", b.ID, "id", "-u"), "0", 0)
+		b = moved(h, joined(`process.user={"uid":1000,"gid":1000}`), "-U -r -m")
+		if r := h.RT("exec", "-u", "0", b.ID, "/tools/prog"); strings.Contains(r.Stdout, "another") {
+			h.Errorf("root of the container executes a file of the user: %s", r.Stdout)
+		} else if !strings.Contains(r.Stderr, "has moved into") {
+			h.Errorf("status %d: %s %s", r.Code, r.Stdout, r.Stderr)
 		}
 	})
 	row(t, "issue7 F10 exec follows no first process out of the container's user namespace", func(h *H) {
