@@ -169,6 +169,8 @@ func (c *Child) complete(m *machine, p *program, end int) error {
 			c.reapCloned(p.mem.cloned())
 			return err
 		}
+	}
+	if len(c.plan.Outer) > 0 || c.untold {
 		if err := c.watchStops(); err != nil {
 			return err
 		}

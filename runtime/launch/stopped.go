@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"io"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,9 @@ const (
 // ErrStopped is a child that is not let go.
 var ErrStopped = errors.New("a process of the container stops it again and again (SIGSTOP)")
 
+// errSender is a child whose listener nothing will send any more: it would wait for the answer.
+var errSender = errors.New("the process that sends the listener of the seccomp filter was killed")
+
 // watchStops has the wait for the child's next record end now and then, so that it can be looked at.
 func (c *Child) watchStops() error {
 	look := unix.NsecToTimeval(int64(stopLook))
@@ -31,6 +35,9 @@ func (c *Child) watchStops() error {
 // lookAt lets a child go on that a signal has stopped. io.EOF: the child has ended or executed its program, and has sent all that it had
 // to say; a process of the container that has taken the child's socket keeps its end from showing there.
 func (c *Child) lookAt() error {
+	if c.sender != nil && ended(c.sender) && !c.pending() {
+		return errSender
+	}
 	pidfd := int(c.PIDFD.Fd())
 	var info unix.Siginfo
 	err := unix.Waitid(unix.P_PIDFD, pidfd, &info, unix.WSTOPPED|unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
@@ -52,6 +59,13 @@ func (c *Child) lookAt() error {
 	}
 	unix.Waitid(unix.P_PIDFD, pidfd, &info, unix.WSTOPPED|unix.WNOHANG, nil) // the next stop is another one
 	return unix.PidfdSendSignal(pidfd, unix.SIGCONT, nil, 0)
+}
+
+// ended reports whether the process of a pidfd has ended.
+func ended(pidfd *os.File) bool {
+	fds := []unix.PollFd{{Fd: int32(pidfd.Fd()), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0
 }
 
 // pending reports whether a record can be received without a wait.

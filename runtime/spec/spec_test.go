@@ -103,7 +103,7 @@ func TestParseBad(t *testing.T) {
 		{process(`"cwd": "tmp"`), `process.cwd: Cwd must be an absolute path: "tmp"`},
 		{process(`"cwd": null`), `process.cwd: Cwd property must not be empty`},
 		{process(`"args": []`), `process.args: args must not be empty`},
-		{process(`"args": [""]`), `process.args[0]: empty`},
+		{process(`"args": [""]`), `process.args[0]: exec: "": executable file not found in $PATH`},
 		{process(`"args": "sh"`), `process.args: want an array, got "sh"`},
 		{process(`"args": ["sh", 3]`), `process.args[1]: want a string, got 3`},
 		{process(`"env": ["A=1", "=x"]`), `process.env[1]: invalid environment variable: name cannot be empty: "=x"`},

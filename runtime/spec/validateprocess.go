@@ -21,7 +21,7 @@ func (v *validator) process(at string, p *specs.Process) {
 	case len(p.Args) == 0:
 		v.bad("%sargs: args must not be empty", at)
 	case p.Args[0] == "":
-		v.bad("%sargs[0]: empty", at)
+		v.bad("%sargs[0]: exec: \"\": executable file not found in $PATH", at)
 	}
 	v.environment(at+"env", p.Env)
 	v.user(at+"user.", &p.User)
