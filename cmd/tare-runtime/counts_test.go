@@ -12,7 +12,8 @@ import (
 	"time"
 )
 
-// Limits of what one command may cost, with everything that it starts and waits for. They hold on any machine (docs/decisions/0026).
+// Limits of what one command may cost, with everything that it starts and waits for. They hold on any machine
+// (docs/decisions/0026).
 const (
 	mostPages    = 540 // getrusage(2) also counts pages that one system call has mapped, which are no faults
 	mostFaults   = 350 // as perf counts them
@@ -21,8 +22,8 @@ const (
 	mostThreads  = 2 // beside the first
 )
 
-// rounds is how often a command is counted: the least of them is free of what other processes of the machine cause. A busy machine
-// interrupts every second run, so that context switches take more rounds.
+// rounds is how often a command is counted: the least of them is free of what other processes of the machine cause. A
+// busy machine interrupts every second run, so that context switches take more rounds.
 const (
 	rounds       = 10
 	switchRounds = 60
@@ -108,8 +109,8 @@ func (c *counter) must(args ...string) {
 	}
 }
 
-// count runs every command in turn, with what one returns as the counts of a command line, for at least few rounds, and goes on for at
-// most many while a count is above its limit.
+// count runs every command in turn, with what one returns as the counts of a command line, for at least few rounds, and
+// goes on for at most many while a count is above its limit.
 func (c *counter) count(few, many int, one func(argv []string) counts) map[string]counts {
 	found := map[string]counts{}
 	for n := range many {
@@ -223,8 +224,8 @@ func TestCalls(t *testing.T) {
 	})
 }
 
-// countCalls traces a command from a grandchild (-D), which stays with the process that create leaves, so that the command's end is not
-// that of the trace. Each thread has a file, complete once the thread has ended.
+// countCalls traces a command from a grandchild (-D), which stays with the process that create leaves, so that the
+// command's end is not that of the trace. Each thread has a file, complete once the thread has ended.
 func countCalls(c *counter, strace string, argv []string) counts {
 	c.t.Helper()
 	dir, err := os.MkdirTemp(c.dir, "calls")

@@ -7,7 +7,8 @@ import (
 	"github.com/tare-oci/tare/internal/sys/scheduler"
 )
 
-// phases are how long the parts of a command took, for --trace-phases. They lie one behind the other: their sum is the whole command.
+// phases are how long the parts of a command took, for --trace-phases. They lie one behind the other: their sum is the
+// whole command.
 type phases struct {
 	last time.Time // the end of the last one
 	list []phase
@@ -18,8 +19,9 @@ type phase struct {
 	took time.Duration
 }
 
-// tracePhases begins with what has passed already. main began at the time begin. Before it were the first start, that through the
-// read-only mount and Go's: no clock was read there, but nothing waits in them, so that their time is the processor time of this process.
+// tracePhases begins with what has passed already. main began at the time begin. Before it were the first start, that
+// through the read-only mount and Go's: no clock was read there, but nothing waits in them, so that their time is the
+// processor time of this process.
 func tracePhases(begin time.Time) *phases {
 	now := time.Now()
 	parsed := now.Sub(begin)

@@ -46,7 +46,8 @@ func updateCommand(s *flags.Set) action {
 	}
 }
 
-// limitFlag is a limit on the command line. It is read when the container is known to exist: what is wrong with it is told in one line.
+// limitFlag is a limit on the command line. It is read when the container is known to exist: what is wrong with it is
+// told in one line.
 type limitFlag struct {
 	name, text string
 	set        func(string) error

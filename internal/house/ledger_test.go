@@ -170,8 +170,9 @@ func TestAdvisoryLedger(t *testing.T) {
 	}
 }
 
-// TestMutantLedger holds the mutants of test/mutants and docs/security/advisories.md together: a row of a table with a column of
-// mutants names one that exists, or says why there is none; every mutant is named there, and names tests that exist.
+// TestMutantLedger holds the mutants of test/mutants and docs/security/advisories.md together: a row of a table with a
+// column of mutants names one that exists, or says why there is none; every mutant is named there, and names tests that
+// exist.
 func TestMutantLedger(t *testing.T) {
 	const name = "docs/security/advisories.md"
 	tests := testsByDir(t)

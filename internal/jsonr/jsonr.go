@@ -1,5 +1,5 @@
-// Package jsonr reads JSON from a text in one pass into variables that the caller names, without reflection: encoding/json first builds
-// a decoder for each type, which takes a fresh process longer than the reading.
+// Package jsonr reads JSON from a text in one pass into variables that the caller names, without reflection:
+// encoding/json first builds a decoder for each type, which takes a fresh process longer than the reading.
 package jsonr
 
 import (
@@ -40,8 +40,8 @@ type Decoder struct {
 	skipped  int // 1 + where the value began that was skipped last
 }
 
-// New returns a decoder of text. For the name of a member that was skipped, fold returns the known name that is meant, "" for none; nil:
-// names count to the letter.
+// New returns a decoder of text. For the name of a member that was skipped, fold returns the known name that is meant,
+// "" for none; nil: names count to the letter.
 func New(text string, fold func(name string) string) *Decoder { return &Decoder{s: text, fold: fold} }
 
 // End checks that nothing follows the value and returns the first error.

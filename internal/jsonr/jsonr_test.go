@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// FuzzRaw: what is read as a value of any type is JSON, and its text is kept to the byte. Names that occur twice and deep nesting, which
-// encoding/json takes, are refused.
+// FuzzRaw: what is read as a value of any type is JSON, and its text is kept to the byte. Names that occur twice and
+// deep nesting, which encoding/json takes, are refused.
 func FuzzRaw(f *testing.F) {
 	for _, s := range []string{`1`, ` [1, "a\u00e9\n", null] `, `{"a":{"b":[-1.5e3,true]}}`, `{"a":1,"a":2}`, `"\ud83d\ude00"`, `01`, `"`, "\"\xff\""} {
 		f.Add(s)

@@ -63,7 +63,8 @@ func parseStat(data []byte) (Stat, error) {
 	return Stat{State: f[0][0], StartTime: start, Forked: flags&forkNoExec != 0, Exiting: flags&exiting != 0}, nil
 }
 
-// Running returns what the kernel says of the process that had number pid and started at tick start; false: it has ended.
+// Running returns what the kernel says of the process that had number pid and started at tick start; false: it has
+// ended.
 func Running(pid int, start uint64) (Stat, bool) {
 	if pid <= 0 {
 		return Stat{}, false

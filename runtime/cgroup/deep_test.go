@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dig makes depth groups, one in the other, below each directory of g, whose paths together are longer than the kernel takes, and puts a
-// process into the lowest ones. It returns the process.
+// dig makes depth groups, one in the other, below each directory of g, whose paths together are longer than the kernel
+// takes, and puts a process into the lowest ones. It returns the process.
 func dig(t *testing.T, g *Group, depth int) *exec.Cmd {
 	t.Helper()
 	c := exec.Command("sleep", "60")

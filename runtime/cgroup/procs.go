@@ -82,8 +82,8 @@ func parseProcs(b []byte, err error) ([]int, error) {
 	return pids, nil
 }
 
-// Bounds for what a container may leave: how many names of groups are kept at a time, to list them and to remove them. Removing goes on
-// as long as there is progress.
+// Bounds for what a container may leave: how many names of groups are kept at a time, to list them and to remove them.
+// Removing goes on as long as there is progress.
 const (
 	maxGroups  = 1 << 20
 	maxRemoved = 1 << 12

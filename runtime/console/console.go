@@ -35,9 +35,10 @@ func SendConsole(path string, master *os.File) error {
 // terminal open.
 const idle = 100 * time.Millisecond
 
-// HostTerminal returns the terminal of the person in front of this process: one of the standard streams, or the controlling
-// terminal if all of them are redirected. The caller closes a file that is not one of the streams. Without a terminal it gives the
-// kernel's error, as runc does: a process in the foreground with a terminal that nobody can type on would wait for ever.
+// HostTerminal returns the terminal of the person in front of this process: one of the standard streams, or the
+// controlling terminal if all of them are redirected. The caller closes a file that is not one of the streams. Without
+// a terminal it gives the kernel's error, as runc does: a process in the foreground would wait for ever on a terminal
+// without input.
 func HostTerminal() (*os.File, error) {
 	for _, f := range []*os.File{os.Stderr, os.Stdout, os.Stdin} {
 		if pty.IsTerminal(f) {
@@ -64,14 +65,14 @@ func closeHost(f *os.File) {
 	}
 }
 
-// Foreground copies stdin to the terminal's master and its output to stdout. The terminal host, if there is one, is in raw mode
-// meanwhile, and its size is the container terminal's size, now and at each SIGWINCH.
+// Foreground copies stdin to the terminal's master and its output to stdout. The terminal host, if there is one, is in
+// raw mode meanwhile, and its size is the container terminal's size, now and at each SIGWINCH.
 //
-// The caller cancels ctx when the container's process has exited. Foreground returns once the output is drained: at the end
-// of file, when the last descriptor of the slave is closed, or when nothing more came for 100 ms after ctx. An end of file
-// on stdin is passed on as the terminal's end-of-input character; output goes on. The terminal's settings are as before when
-// it returns. A reading of stdin may stay behind in a goroutine: a terminal's read cannot be broken off. master stays the
-// caller's to close; it becomes non-blocking.
+// The caller cancels ctx when the container's process has exited. Foreground returns once the output is drained: at the
+// end of file, when the last descriptor of the slave is closed, or when nothing more came for 100 ms after ctx. An end
+// of file on stdin is passed on as the terminal's end-of-input character; output goes on. The terminal's settings are
+// as before when it returns. A reading of stdin may stay behind in a goroutine: a terminal's read cannot be broken off.
+// master stays the caller's to close; it becomes non-blocking.
 func Foreground(ctx context.Context, master, host, stdin, stdout *os.File) error {
 	m, err := pty.DupNonblock(master)
 	if err != nil {

@@ -74,8 +74,8 @@ func Relay(owner int) (*Streams, error) {
 	return s, nil
 }
 
-// null gives the process a null device of its own for stream n. With the host's, root of the container could change the mode and
-// the owner of the file that every process of the host uses; another user cannot.
+// null gives the process a null device of its own for stream n. With the host's, root of the container could change the
+// mode and the owner of the file that every process of the host uses; another user cannot.
 func (s *Streams) null(n int) (err error) {
 	if os.Geteuid() == 0 {
 		s.Child[n], err = mount.Null()
@@ -83,8 +83,8 @@ func (s *Streams) null(n int) (err error) {
 	return err
 }
 
-// Detached looks at this process's streams for a process that outlives it: they are handed over as they are, except the null device
-// and a directory, which are replaced by a null device of its own. The caller calls Close.
+// Detached looks at this process's streams for a process that outlives it: they are handed over as they are, except the
+// null device and a directory, which are replaced by a null device of its own. The caller calls Close.
 func Detached() (*Streams, error) {
 	s := new(Streams)
 	for n, f := range [3]*os.File{os.Stdin, os.Stdout, os.Stderr} {

@@ -32,7 +32,8 @@ func Document(version, commit string) *features.Features {
 		Hooks:         hooks.Kinds(),
 		MountOptions:  mountOptions(),
 		Annotations:   map[string]string{versionKey: version, commitKey: commit, checkpointKey: "true"},
-		// Annotations of config.json that change what is done on the host; one that ends in a dot stands for all that begin so.
+		// Annotations of config.json that change what is done on the host; one that ends in a dot stands for all that begin
+		// so.
 		PotentiallyUnsafeConfigAnnotations: []string{systemd.AnnotationPrefix},
 		Linux: &features.Linux{
 			Namespaces:   namespaces(),

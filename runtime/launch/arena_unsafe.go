@@ -58,7 +58,8 @@ func (a *arena) sharedWord() (uintptr, error) {
 	return uintptr(a.page), nil
 }
 
-// clonedAt is where in the shared page the kernel puts the number of the child that an intermediate process clones, before the child runs.
+// clonedAt is where in the shared page the kernel puts the number of the child that an intermediate process clones,
+// before the child runs.
 const clonedAt = 64
 
 // cloned is that number, 0 before.

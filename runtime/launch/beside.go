@@ -12,10 +12,6 @@ import (
 
 // Begin does the parent's part that comes before anything else in the child: id maps, and what the child may lack the right for.
 func (c *Child) Begin() error {
-	var st unix.Stat_t
-	if unix.Stat("/proc/"+strconv.Itoa(c.PID)+"/ns/user", &st) == nil {
-		c.UserNamespace = st.Ino
-	}
 	for _, op := range c.plan.Beside {
 		var err error
 		switch o := op.(type) {

@@ -33,8 +33,8 @@ type cloneArgs struct {
 	cgroup     uint64
 }
 
-// Sizes for cloneRun: the aligned part of Go's heap that the stack lies in, and how much of the stack the child gets. A stack is at
-// least twice as large as the frames of functions that are not split.
+// Sizes for cloneRun: the aligned part of Go's heap that the stack lies in, and how much of the stack the child gets. A
+// stack is at least twice as large as the frames of functions that are not split.
 const (
 	heapChunk  = 4 << 20
 	stackPage  = 64 << 10 // the largest page of any port
@@ -52,8 +52,8 @@ func cloneRun(args *cloneArgs, m *machine) (pid uintptr, errno syscall.Errno) {
 	if slack := scheduler.Slack(); slack != 0 { // a clone inherits this thread's
 		syscall.RawSyscall6(unix.SYS_PRCTL, unix.PR_SET_TIMERSLACK, slack, 0, 0, 0, 0)
 	}
-	// The child needs nothing of Go's heap but this goroutine's stack from here down. What it does not get is not copied when this
-	// process writes to it next.
+	// The child needs nothing of Go's heap but this goroutine's stack from here down. What it does not get is not copied
+	// when this process writes to it next.
 	here := uintptr(unsafe.Pointer(&pid))
 	chunk := here &^ (heapChunk - 1)
 	low, high := max((here-stackBelow)&^(stackPage-1), chunk), min((here+stackAbove)&^(stackPage-1), chunk+heapChunk)

@@ -12,9 +12,9 @@ import (
 	"github.com/tare-oci/tare/runtime/plan"
 )
 
-// What a directory below a tmpfs holds is copied by a process of its own, this program with the arguments CopyUpArg, FROM and TO, which
-// are numbers of descriptors. It has the runtime's rights, to keep owners, and is in the container's cgroup, whose limits of memory count
-// for what it writes; in the container's pid namespace it is not.
+// What a directory below a tmpfs holds is copied by a process of its own, this program with the arguments CopyUpArg,
+// FROM and TO, which are numbers of descriptors. It has the runtime's rights, to keep owners, and is in the container's
+// cgroup, whose limits of memory count for what it writes; in the container's pid namespace it is not.
 
 // CopyUpArg is the first argument of the program that copies.
 const CopyUpArg = "copy-up"
@@ -59,8 +59,8 @@ func (c *Child) serveCopy(descriptor int) error {
 	return c.Go()
 }
 
-// runCopier runs the program that copies and waits for its end. Nobody needs the copy when the container's process has ended: who
-// deletes the container waits for the create to end with it.
+// runCopier runs the program that copies and waits for its end. It ends the copy when the container's process has
+// ended: a delete waits for the create to end with that process.
 func (c *Child) runCopier(from, to *os.File) error {
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
@@ -101,7 +101,8 @@ func (c *Child) runCopier(from, to *os.File) error {
 	return nil
 }
 
-// endsBefore waits until the copier says something or ends, and tells whether the process that waits for the copy has ended before.
+// endsBefore waits until the copier says something or ends, and tells whether the process that waits for the copy has
+// ended before.
 func (c *Child) endsBefore(said *os.File) bool {
 	fds := []unix.PollFd{{Fd: int32(said.Fd()), Events: unix.POLLIN}, {Fd: int32(c.PIDFD.Fd()), Events: unix.POLLIN}}
 	for {
@@ -117,8 +118,8 @@ func (c *Child) endsBefore(said *os.File) bool {
 	}
 }
 
-// moreToReceive tells whether a plan with an intermediate process has a record for this process. The one that waits for a copy sends
-// nothing meanwhile.
+// moreToReceive tells whether a plan with an intermediate process has a record for this process. The one that waits for
+// a copy sends nothing meanwhile.
 func (c *Child) moreToReceive() bool {
 	if len(c.plan.Outer) == 0 {
 		return false

@@ -163,8 +163,8 @@ func copyData(src, dst *os.File) error {
 // errLeased is a file that another process keeps from being opened.
 var errLeased = errors.New("another process holds a lease on the file (F_SETLEASE, fcntl(2))")
 
-// openRegular opens a regular file and nothing else: another container may exchange it for a device node, which must not be opened
-// with the host's rights, whatever opening it does.
+// openRegular opens a regular file and nothing else: another container may exchange it for a device node, which must
+// not be opened with the host's rights, whatever opening it does.
 func openRegular(dir int, name string) (int, error) {
 	path, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {

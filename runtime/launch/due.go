@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// due counts, by kind, the records that a plan's processes still have to send. The child is born among a container's processes with its
-// end of the socket pair, which one that may trace it can take (pidfd_getfd(2)) and write to: what the plan does not send is not
-// obeyed. What an intermediate process sends has come before there is such a child.
+// due counts, by kind, the records that a plan's processes still have to send. The child is born among a container's
+// processes with its end of the socket pair, which one that may trace it can take (pidfd_getfd(2)) and write to: what
+// the plan does not send is not obeyed. What an intermediate process sends has come before there is such a child.
 type due [recordKinds]int
 
 // errForged is a record that the plan does not send, or one about a process that is not this one's child.
@@ -45,7 +45,8 @@ func (d *due) take(kind uint32, descriptor bool) bool {
 	return descriptor
 }
 
-// ownChild reports whether a process is a child of this one that was not waited for: its number cannot be another process's meanwhile.
+// ownChild reports whether a process is a child of this one that was not waited for: its number cannot be another
+// process's meanwhile.
 func ownChild(pid int) bool {
 	var info unix.Siginfo
 	return unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil) == nil

@@ -47,8 +47,8 @@ func (e *StepError) notFound(find plan.FindProgram) string {
 	return fmt.Sprintf("exec: %q: stat %s: %v", find.Arg, find.Arg, e.Errno)
 }
 
-// pathHint tells whether an error means that PATH leads to no program, and what has its name instead. It does not use the kernel's words,
-// which would make Podman take this for another error.
+// pathHint tells whether an error means that PATH leads to no program, and what has its name instead. It does not use
+// the kernel's words, which would make Podman take this for another error.
 func pathHint(errno syscall.Errno) (hint string, ok bool) {
 	switch errno {
 	case unix.ENOENT, unix.ENOTDIR:

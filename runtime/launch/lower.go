@@ -24,7 +24,7 @@ func (p *program) lower(op plan.Op) error {
 			p.sendNamespaces(slotSync)
 		}
 		if o.Stage == plan.StageCreated && p.res.Listen != nil {
-			p.closeInherited(slotSync) // who sees that the container is created finds nothing of the host's in it
+			p.closeInherited(slotSync) // a caller that sees the container created finds no descriptor of the host in it
 		}
 		p.tell(record{kind: recordStage, value: uint32(o.Stage)})
 	case plan.Propagate:
@@ -317,8 +317,9 @@ func (p *program) pivot(o plan.Pivot) {
 	p.sys(unix.SYS_CHDIR, p.str("/"))
 }
 
-// protect makes a mount read-only after something was put into it. The mount itself can be changed only in the process's own mount
-// namespace; in a tree that is attached nowhere its file system is, which was made for the container.
+// protect makes a mount read-only after something was put into it. The mount itself can be changed only in the
+// process's own mount namespace; in a tree that is attached nowhere its file system is, which was made for the
+// container.
 func (p *program) protect(o plan.Protect) {
 	mount := p.named[o.Name]
 	if o.FileSystem {
@@ -332,8 +333,8 @@ func (p *program) protect(o plan.Protect) {
 	p.close(mount)
 }
 
-// enterRoot changes the root of a process in the host's mount namespace: the container's tree is attached nowhere, and lives as long
-// as a process has its root in it.
+// enterRoot changes the root of a process in the host's mount namespace: the container's tree is attached nowhere, and
+// lives as long as a process has its root in it.
 func (p *program) enterRoot() {
 	if p.res.Root != nil {
 		p.slots[slotTree] = p.res.Root.Fd()

@@ -366,8 +366,8 @@ func (p *program) leaveNewlines() {
 	p.sys(unix.SYS_IOCTL, fd(slotSlave), val(unix.TCSETS), arg{v: termios})
 }
 
-// closeInherited closes what the child has of its parent's but the listening socket, the namespaces that it holds and what is in
-// slots: it waits perhaps for days, and copies of the parent's descriptors would keep locks and files busy.
+// closeInherited closes what the child has of its parent's but the listening socket, the namespaces that it holds and
+// what is in slots: it waits perhaps for days, and copies of the parent's descriptors would keep locks and files busy.
 func (p *program) closeInherited(slots ...int) {
 	if p.closed { // by CloseAll
 		if len(slots) == 0 {
@@ -389,7 +389,8 @@ func (p *program) forgetMemory() {
 	}
 }
 
-// forgetArguments clears the arguments and the environment with which the runtime was started: /proc/PID/environ shows those until execve.
+// forgetArguments clears the arguments and the environment with which the runtime was started: /proc/PID/environ shows
+// those until execve.
 func (p *program) forgetArguments() error {
 	from, to, err := startMemory()
 	if err != nil {
@@ -418,8 +419,8 @@ func startMemory() (from, to uintptr, err error) {
 	return uintptr(first), uintptr(last), nil
 }
 
-// waitStart forgets what the child has of its parent's memory and waits for start. A caller that goes away without a word
-// changes nothing.
+// waitStart forgets what the child has of its parent's memory and waits for start. A caller that goes away without a
+// word changes nothing.
 func (p *program) waitStart() error {
 	if !p.closed { // else the intermediate process has done it
 		p.forgetMemory()

@@ -7,19 +7,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountOwner returns the inodes of a process's user namespace, and of the one that owns its mount namespace (ioctl_ns(2)).
+// MountOwner returns the inodes of a process's user namespace, and of the one that owns its mount namespace
+// (ioctl_ns(2)).
 func MountOwner(pid int) (user, owner uint64, err error) {
-	dir := "/proc/" + strconv.Itoa(pid) + "/ns/"
-	var st unix.Stat_t
-	if err := unix.Stat(dir+"user", &st); err != nil {
-		return 0, 0, fmt.Errorf("look at the user namespace of process %d: %w", pid, err)
+	if user, err = UserNamespace(pid); err != nil {
+		return 0, 0, err
 	}
-	user = st.Ino
-	owner, err = NamespaceOwner(dir + "mnt")
+	owner, err = NamespaceOwner("/proc/" + strconv.Itoa(pid) + "/ns/mnt")
 	return user, owner, err
 }
 
-// NamespaceOwner returns the inode of the user namespace that owns the namespace at path. EPERM: the caller may not know it.
+// UserNamespace returns the inode of a process's user namespace.
+func UserNamespace(pid int) (uint64, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/"+strconv.Itoa(pid)+"/ns/user", &st); err != nil {
+		return 0, fmt.Errorf("look at the user namespace of process %d: %w", pid, err)
+	}
+	return st.Ino, nil
+}
+
+// NamespaceOwner returns the inode of the user namespace that owns the namespace at path. EPERM: the caller may not
+// know it.
 func NamespaceOwner(path string) (uint64, error) {
 	ns, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {

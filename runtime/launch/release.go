@@ -15,9 +15,10 @@ import (
 // errExecuted is a child that runs its program although its socket is open.
 var errExecuted = errors.New("the program runs")
 
-// Release lets a child that waits for start, at the other end of conn, go on to its program, whose arguments are args for the
-// error sentence. It returns when the program runs. Each time that the child has said nothing for a while look is called, whose error
-// ends the wait; io.EOF tells that the program runs, whose start does not show when a process of the container keeps the child's socket.
+// Release lets a child that waits for start, at the other end of conn, go on to its program, whose arguments are args
+// for the error sentence. It returns when the program runs. Each time that the child has said nothing for a while look
+// is called, whose error ends the wait; io.EOF tells that the program runs, whose start does not show when a process of
+// the container keeps the child's socket.
 func Release(conn *os.File, args []string, look func() error) error {
 	every := unix.NsecToTimeval(int64(stopLook))
 	if err := unix.SetsockoptTimeval(int(conn.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &every); err != nil {

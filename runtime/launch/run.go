@@ -25,7 +25,8 @@ type Resources struct {
 	Process *os.File
 	// Namespaces are joined in its place if there are any.
 	Namespaces []Namespace
-	// Root is the root directory of the container's process, for CompileExec's plans of a container in the host's mount namespace.
+	// Root is the root directory of the container's process, for CompileExec's plans of a container in the host's mount
+	// namespace.
 	Root *os.File
 	// Listen is the listening socket for start; for plans that wait for it.
 	Listen *os.File
@@ -35,8 +36,8 @@ type Resources struct {
 	Foreground bool
 	// Keep are the descriptors that plan.KeepOpen passes on.
 	Keep []*os.File
-	// Ready: the child tells when it has come to its last wait, in which it is what the program will be but for limits and a filter that is
-	// loaded last.
+	// Ready: the child tells when it has come to its last wait, in which it is what the program will be but for limits and
+	// a filter that is loaded last.
 	Ready bool
 	// Fault makes child instruction Fault-1 fail with EIO instead of being run; for tests.
 	Fault int
@@ -75,8 +76,6 @@ type Child struct {
 	Master *os.File
 	// OnListener gets the listener of a seccomp filter with SCMP_ACT_NOTIFY while the child waits; it is closed afterwards.
 	OnListener func(*os.File) error
-	// UserNamespace is the inode of the child's user namespace, once Begin was called; 0: it cannot be looked at.
-	UserNamespace uint64
 	// Namespaces are those that the child holds, when hooks run in them. Closed by Close.
 	Namespaces []Namespace
 
@@ -278,7 +277,8 @@ func (c *Child) Ready() error {
 	return c.Await(stageReady)
 }
 
-// stageReady is told before the last wait by a child that had questions on its way or whose parent wants to know, and to start by one that got its word.
+// stageReady is told before the last wait by a child that had questions on its way or whose parent wants to know, and
+// to start by one that got its word.
 const stageReady plan.Stage = 99
 
 // Go sends the byte for which the child waits.
@@ -379,8 +379,8 @@ func (c *Child) next() (record, int, error) {
 	return m.record, m.descriptor, nil
 }
 
-// awaitPID replaces the intermediate process by its child, which may have said something before the pid was told. The socket's other end
-// may stay open when the intermediate process is killed: in its child, or in this process.
+// awaitPID replaces the intermediate process by its child, which may have said something before the pid was told. The
+// socket's other end may stay open when the intermediate process is killed: in its child, or in this process.
 func (c *Child) awaitPID() error {
 	var r record
 	for r.kind != recordPID {
@@ -420,8 +420,8 @@ func (c *Child) awaitPID() error {
 	return nil
 }
 
-// reapCloned ends the child of an intermediate process that was killed before it told its number: a zombie of this process's in the
-// container's pid namespace would keep the namespace from ending.
+// reapCloned ends the child of an intermediate process that was killed before it told its number: a zombie of this
+// process's in the container's pid namespace would keep the namespace from ending.
 func (c *Child) reapCloned(pid int) {
 	if pid > 0 && pid != c.PID && ownChild(pid) {
 		unix.Kill(pid, unix.SIGKILL)

@@ -438,7 +438,8 @@ func identify(m *machine, in *instr, fd uintptr) (errno uintptr, jump bool) {
 // stackKept is how much of the memory around the machine's stack pointer stays, in both directions.
 const stackKept = 64 << 10
 
-// sameKind compares whether two files are directories: mounts put one only on the other of its kind, and the kernel says EINVAL.
+// sameKind compares whether two files are directories: mounts put one only on the other of its kind, and the kernel
+// says EINVAL.
 //
 //go:nosplit
 //go:norace

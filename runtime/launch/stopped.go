@@ -11,10 +11,10 @@ import (
 	"github.com/tare-oci/tare/internal/procfs"
 )
 
-// A child that is born in a container's pid namespace can be stopped by any of its processes that may send it a signal, before it becomes
-// the program that the caller wants. It is told to go on, for a while; then the caller gets an error. The freezer and ptrace(2) stop
-// a process in other ways, which waitid(2) does not tell its parent, and have no limit. A process
-// with CAP_SYS_PTRACE may also keep a copy of the child's socket: then its end is looked for.
+// A child that is born in a container's pid namespace can be stopped by any of its processes that may send it a signal,
+// before it becomes the program that the caller wants. It is told to go on, for a while; then the caller gets an error.
+// The freezer and ptrace(2) stop a process in other ways, which waitid(2) does not tell its parent, and have no limit.
+// A process with CAP_SYS_PTRACE may also keep a copy of the child's socket: then its end is looked for.
 const (
 	stopLook  = 50 * time.Millisecond // how often a silent child is looked at
 	StopLimit = 10 * time.Second      // how long a child may be stopped again and again
@@ -32,8 +32,9 @@ func (c *Child) watchStops() error {
 	return unix.SetsockoptTimeval(c.sync, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &look)
 }
 
-// lookAt lets a child go on that a signal has stopped. io.EOF: the child has ended or executed its program, and has sent all that it had
-// to say; a process of the container that has taken the child's socket keeps its end from showing there.
+// lookAt lets a child go on that a signal has stopped. io.EOF: the child has ended or executed its program, and has
+// sent all that it had to say; a process of the container that has taken the child's socket keeps its end from showing
+// there.
 func (c *Child) lookAt() error {
 	if c.sender != nil && ended(c.sender) && !c.pending() {
 		return errSender

@@ -14,32 +14,33 @@ import (
 	"github.com/tare-oci/tare/runtime/plan"
 )
 
-// Before a process executes its program the runtime reads back from the kernel what the process has become (docs/decisions/0027). What is
-// wanted comes from the configuration where it has it, and a step that the plan lacks counts as one that grants nothing.
+// Before a process executes its program the runtime reads back from the kernel what the process has become
+// (docs/decisions/0027). What is wanted comes from the configuration where it has it, and a step that the plan lacks
+// counts as one that grants nothing.
 
 // errReadBack begins the sentence about a process that is not what its configuration says.
 var errReadBack = errors.New("the process is not as its configuration says")
 
 // confirmation is what a process must be at one point of its plan.
 type confirmation struct {
-	uid, gid    uint32
-	groups      []uint32
-	anyGroups   bool // the user namespace denies setgroups(2)
-	caps        plan.Capabilities
-	bounding    uint64
-	noNewPrivs  bool
-	seccomp     bool // a filter is loaded already
-	late        bool // a filter is loaded after this point
-	mapped      bool // ids are those of a user namespace
-	labelModule string
-	label       string
-	cgroups     *cgroup.Group // nil: not compared
+	uid, gid   uint32
+	groups     []uint32
+	anyGroups  bool // the user namespace denies setgroups(2)
+	caps       plan.Capabilities
+	bounding   uint64
+	noNewPrivs bool
+	seccomp    bool          // a filter is loaded already
+	late       bool          // a filter is loaded after this point
+	mapped     bool          // ids are those of a user namespace
+	label      string        // of SELinux, for execve(2)
+	cgroups    *cgroup.Group // nil: not compared
 }
 
-// confirm is the confirmation for a process s of plan p, which waits at the operation last. The plan's capabilities are those of the
-// configuration without what this host cannot grant.
+// confirm returns what process proc of configuration s must be while it waits at the operation of plan p that last
+// recognises. The plan's capabilities are those of the configuration without what this host cannot grant.
 func confirm(p *plan.Plan, s *specs.Spec, proc *specs.Process, last func(plan.Op) bool) *confirmation {
-	c := &confirmation{uid: proc.User.UID, gid: proc.User.GID, groups: proc.User.AdditionalGids, noNewPrivs: proc.NoNewPrivileges}
+	c := &confirmation{uid: proc.User.UID, gid: proc.User.GID, groups: proc.User.AdditionalGids, noNewPrivs: proc.NoNewPrivileges,
+		label: proc.SelinuxLabel}
 	c.mapped = s.Linux != nil && slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.UserNamespace })
 	reached := false
 	for _, op := range slices.Concat(p.Outer, p.Child) {
@@ -58,12 +59,6 @@ func confirm(p *plan.Plan, s *specs.Spec, proc *specs.Process, last func(plan.Op
 				c.caps.Effective, c.caps.Permitted, c.caps.Inheritable = o.Effective, o.Permitted, o.Inheritable
 			}
 		}
-	}
-	switch {
-	case proc.ApparmorProfile != "":
-		c.labelModule, c.label = "apparmor", proc.ApparmorProfile
-	case proc.SelinuxLabel != "":
-		c.labelModule, c.label = "selinux", proc.SelinuxLabel
 	}
 	return c
 }
@@ -177,7 +172,7 @@ func (c *confirmation) compare(s *status) error {
 			return fmt.Errorf("%s capabilities are %016x, want %016x", set.name, set.found, set.want)
 		}
 	}
-	if s.noNewPrivs != c.noNewPrivs && c.noNewPrivs {
+	if c.noNewPrivs && !s.noNewPrivs {
 		return errors.New("no_new_privs is 0, want 1")
 	}
 	return c.compareFilter(s)
@@ -209,8 +204,8 @@ func (c *confirmation) compareCgroups(pid int) error {
 	return inGroup(text, c.cgroups)
 }
 
-// inGroup compares the text of /proc/PID/cgroup. Its paths begin at the root of the reader's cgroup namespace, the group's at the mount
-// point.
+// inGroup compares the text of /proc/PID/cgroup. Its paths begin at the root of the reader's cgroup namespace, the
+// group's at the mount point.
 func inGroup(text string, g *cgroup.Group) error {
 	for i := range g.Dirs {
 		d := &g.Dirs[i]
@@ -241,10 +236,10 @@ func inGroup(text string, g *cgroup.Group) error {
 	return nil
 }
 
-// compareLabel compares the label that execve(2) will give. AppArmor shows that to the process itself only: for another one reading the
-// file is EINVAL (security/apparmor/lsm.c), so a profile is not compared; that the kernel took it, the process has seen.
+// compareLabel compares the SELinux label that execve(2) will give. AppArmor shows its profile to the process itself
+// only: for another one reading the file is EINVAL (security/apparmor/lsm.c), so a profile is not compared.
 func (c *confirmation) compareLabel(pid int) error {
-	if c.label == "" || c.labelModule == "apparmor" {
+	if c.label == "" {
 		return nil
 	}
 	text, err := readProc(pid, "attr/exec")
@@ -254,8 +249,8 @@ func (c *confirmation) compareLabel(pid int) error {
 	return sameLabel(text, c.label)
 }
 
-// checkFilter looks whether a filter that was loaded last is in force now that the program runs: nothing takes it away. A program that has
-// ended already is past that.
+// checkFilter looks whether a filter that was loaded last is in force now that the program runs: nothing takes it away.
+// A program that has ended already is past that.
 func (c *confirmation) checkFilter(pid int) error {
 	if !c.late {
 		return nil

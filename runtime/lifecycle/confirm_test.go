@@ -45,7 +45,8 @@ func TestConfirm(t *testing.T) {
 	}
 }
 
-// TestConfirmation takes it from a plan: what comes behind the wait does not count yet, and a step that is missing grants nothing.
+// TestConfirmation takes it from a plan: what comes behind the wait does not count yet, and a step that is missing
+// grants nothing.
 func TestConfirmation(t *testing.T) {
 	s := &specs.Spec{Process: &specs.Process{NoNewPrivileges: true}, Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: "user"}}}}
 	early := []plan.Op{plan.BoundingSet{Keep: 5}, plan.Capabilities{Effective: 3, Permitted: 3}, plan.Seccomp{}, plan.DropAdmin{Effective: 1, Permitted: 1}}

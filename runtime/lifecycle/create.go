@@ -201,7 +201,7 @@ func (k *creation) record(wait bool) (err error) {
 	if k.c.Init, err = state.Find(k.child.PID); err != nil {
 		return err
 	}
-	k.c.Facts.UserNamespace = k.child.UserNamespace
+	k.c.Facts.UserNamespace, _ = launch.UserNamespace(k.child.PID) // 0 where a user may not look: then an exec does not compare
 	if k.c.Facts.MountOwner, err = joinedMounts(k.spec); err != nil {
 		return err
 	}

@@ -127,7 +127,8 @@ func (r *Runtime) end(ctx context.Context, c *state.Container) error {
 	return endWithGroup(ctx, c, g, fd)
 }
 
-// endWithGroup kills all processes of a container whose killed init does not die: they may freeze it again whenever it is thawed.
+// endWithGroup kills all processes of a container whose killed init does not die: they may freeze it again whenever it
+// is thawed.
 func endWithGroup(ctx context.Context, c *state.Container, g group, init *pidfd.Pidfd) error {
 	limit, cancel := context.WithTimeout(ctx, dying)
 	defer cancel()
@@ -149,7 +150,7 @@ func endWithGroup(ctx context.Context, c *state.Container, g group, init *pidfd.
 	}
 }
 
-// killGroup kills what is in the cgroup, if the init is in it: else the cgroup may be somebody else's by now.
+// killGroup kills what is in the cgroup, if the init is in it: else the cgroup may belong to another container by now.
 func killGroup(c *state.Container, g group) error {
 	if g == nil {
 		return nil
@@ -175,11 +176,11 @@ func thawInit(c *state.Container) error {
 	if err != nil {
 		return nil // then nothing can be frozen
 	}
-	var g *cgroup.Group
-	if len(c.Cgroup) > 0 && string(c.Cgroup) != "null" {
-		if g, err = cgroup.DecodeGroup(c.Cgroup); err != nil {
-			return fmt.Errorf("decode cgroup in the state of %s: %w", c.ID, err)
-		}
+	g, err := recordedGroup(c)
+	if err != nil {
+		return err
+	}
+	if g != nil {
 		g.ThawBelow()
 	}
 	if at := host.FrozenElsewhere(c.Init.Pid, g); at != "" {

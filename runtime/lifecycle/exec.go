@@ -128,12 +128,9 @@ func heldNamespaces(c *state.Container) ([]launch.Namespace, error) {
 
 // enter opens the container's cgroup for the process; sub as in --cgroup.
 func (in *inside) enter(c *state.Container, sub map[string]string) error {
-	if len(c.Cgroup) == 0 || string(c.Cgroup) == "null" {
-		return nil
-	}
-	g, err := cgroup.DecodeGroup(c.Cgroup)
-	if err != nil {
-		return fmt.Errorf("decode cgroup in the state of %s: %w", c.ID, err)
+	g, err := recordedGroup(c)
+	if err != nil || g == nil {
+		return err
 	}
 	return in.enterGroup(g, c.Init.Pid, sub)
 }

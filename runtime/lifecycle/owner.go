@@ -15,10 +15,11 @@ import (
 var errNotOwner = errors.New("the container's first process has moved into a user or mount namespace that is not the container's own: " +
 	"an exec would run what is mounted there")
 
-// checkOwner refuses an exec whose process, which has joined the namespaces of the container's first process and runs nothing yet, is not
-// where that was created. Anybody may make a user namespace and a mount namespace that belongs to it, and put other files in the place of
-// the container's programs, which an exec would run with its own user and capabilities. A mount namespace that belongs to the container's
-// user namespace is another matter: it took CAP_SYS_ADMIN in the container to make it.
+// checkOwner refuses an exec whose process, which has joined the namespaces of the container's first process and runs
+// nothing yet, is not where that was created. Any process may make a user namespace and a mount namespace that belongs
+// to it, and put other files in the place of the container's programs, which an exec would run with its own user and
+// capabilities. A mount namespace that belongs to the container's user namespace is another matter: it took
+// CAP_SYS_ADMIN in the container to make it.
 func (in *inside) checkOwner(c *state.Container, pid int) error {
 	if c.Facts.UserNamespace == 0 {
 		return nil
@@ -53,7 +54,8 @@ func (in *inside) mountsOf(c *state.Container) uint64 {
 	return c.Facts.UserNamespace
 }
 
-// mountNamespace returns the path of the mount namespace that a container joins, empty for one of its own, and whether it has one.
+// mountNamespace returns the path of the mount namespace that a container joins, empty for one of its own, and whether
+// it has one.
 func mountNamespace(s *specs.Spec) (path string, has bool) {
 	if s.Linux == nil {
 		return "", false
@@ -66,7 +68,8 @@ func mountNamespace(s *specs.Spec) (path string, has bool) {
 	return "", false
 }
 
-// joinedMounts returns the owner of the mount namespace that a container joins; 0: it joins none, or may not know its owner.
+// joinedMounts returns the owner of the mount namespace that a container joins; 0: it joins none, or may not know its
+// owner.
 func joinedMounts(s *specs.Spec) (uint64, error) {
 	path, _ := mountNamespace(s)
 	if path == "" {

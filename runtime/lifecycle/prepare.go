@@ -72,8 +72,8 @@ func (r *Runtime) prepare(o *CreateOptions, waitStart, attach bool) (*prepared, 
 	return p, nil
 }
 
-// readBundle returns the absolute path of a bundle without symbolic links, as runc tells it to hooks and in the state, and the text of its
-// configuration.
+// readBundle returns the absolute path of a bundle without symbolic links, as runc tells it to hooks and in the state,
+// and the text of its configuration.
 func readBundle(dir string) (bundle string, config []byte, err error) {
 	if bundle, err = filepath.Abs(dir); err == nil {
 		bundle, err = filepath.EvalSymlinks(bundle)

@@ -496,7 +496,7 @@ func (x *restoration) admit() (err error) {
 	if x.c.Init, err = state.Find(x.pid); err != nil {
 		return err
 	}
-	if x.c.Facts.UserNamespace, _, err = launch.MountOwner(x.pid); err != nil {
+	if x.c.Facts.UserNamespace, err = launch.UserNamespace(x.pid); err != nil {
 		return err
 	}
 	if x.c.Facts.MountOwner, err = joinedMounts(x.spec); err != nil {

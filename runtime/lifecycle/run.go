@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -93,8 +92,8 @@ func (k *creation) run(ctx context.Context) error {
 	return nil
 }
 
-// streams prepares the standard streams of a process p in a container. On a terminal of its own it has no others; without a socket that
-// takes that terminal, a foreground process needs one of the caller's.
+// streams prepares the standard streams of a process p in a container. On a terminal of its own it has no others;
+// without a socket that takes that terminal, a foreground process needs one of the caller's.
 func (r *Runtime) streams(s *specs.Spec, p *specs.Process, attach bool, socket string) (*console.Streams, error) {
 	if p.Terminal {
 		std := new(console.Streams)
@@ -126,11 +125,13 @@ func hostUID(s *specs.Spec, uid uint32) int {
 	if i < 0 {
 		return int(uid)
 	}
-	maps := s.Linux.UIDMappings
-	if p := s.Linux.Namespaces[i].Path; p != "" {
-		maps = joinedMappings(p) // the configuration's do not count
+	if p := s.Linux.Namespaces[i].Path; p != "" { // the configuration's mappings do not count
+		if id, err := hostID(uid, joinedMappings(p)); err == nil {
+			return int(id)
+		}
+		return -1
 	}
-	for _, m := range maps {
+	for _, m := range s.Linux.UIDMappings {
 		if uid >= m.ContainerID && uid-m.ContainerID < m.Size {
 			return int(m.HostID + uid - m.ContainerID)
 		}
@@ -138,31 +139,18 @@ func hostUID(s *specs.Spec, uid uint32) int {
 	return -1
 }
 
-// joinedMappings reads the uid mappings of a user namespace that is given as that of a process, as engines give it. A namespace by
+// joinedMappings returns the uid_map of a user namespace that is given as that of a process, as engines give it. One by
 // another path (a bound file) has none here.
-func joinedMappings(path string) (maps []specs.LinuxIDMapping) {
+func joinedMappings(path string) string {
 	process, ok := strings.CutSuffix(path, "/ns/user")
 	if !ok || !strings.HasPrefix(process, "/proc/") {
-		return nil
+		return ""
 	}
 	text, err := os.ReadFile(process + "/uid_map")
 	if err != nil {
-		return nil
+		return ""
 	}
-	for line := range strings.Lines(string(text)) {
-		var n [3]uint64
-		f := strings.Fields(line)
-		if len(f) != len(n) {
-			return nil
-		}
-		for i := range n {
-			if n[i], err = strconv.ParseUint(f[i], 10, 32); err != nil {
-				return nil
-			}
-		}
-		maps = append(maps, specs.LinuxIDMapping{ContainerID: uint32(n[0]), HostID: uint32(n[1]), Size: uint32(n[2])})
-	}
-	return maps
+	return string(text)
 }
 
 // accompany stays with a process in the foreground until it ends and returns its exit status. What it wrote last may still be on

@@ -38,8 +38,9 @@ type Runtime struct {
 	Rootless Rootless
 	Systemd  bool // new containers are scopes of systemd
 
-	// Seal makes sure that what this process starts in a container cannot overwrite this program's file; it may replace this process by a copy,
-	// which begins anew. Start calls it before its first effect, if it is to start anything. nil: the caller has seen to it.
+	// Seal makes sure that what this process starts in a container cannot overwrite this program's file; it may replace
+	// this process by a copy, which begins anew. Start calls it before its first effect, if it is to start anything. nil:
+	// the caller has seen to it.
 	Seal func() error
 
 	group   func(json.RawMessage) (group, error) // reads a container's cgroup from its state

@@ -1,7 +1,6 @@
 package lifecycle
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"syscall"
@@ -14,8 +13,8 @@ import (
 	"github.com/tare-oci/tare/runtime/state"
 )
 
-// tightMemory is the memory limit below which a process may not survive its own start: for containers with one the runtime looks whether
-// the program lives. A static program of a shell's size starts with 0.5 MiB.
+// tightMemory is the memory limit below which a process may not survive its own start: for containers with one the
+// runtime looks whether the program lives. A static program of a shell's size starts with 0.5 MiB.
 const tightMemory = 16 << 20
 
 // isTight reports whether a container's memory limit is that low.
@@ -27,7 +26,8 @@ func isTight(s *specs.Spec) bool {
 	return limit > 0 && limit < tightMemory
 }
 
-// explainShortage adds the memory limit of the group to the error of a process that was killed, or got no memory, because of it.
+// explainShortage adds the memory limit of the group to the error of a process that was killed, or got no memory,
+// because of it.
 func explainShortage(err error, g *cgroup.Group) error {
 	if err == nil || g == nil || !errors.Is(err, launch.ErrGone) && !errors.Is(err, syscall.ENOMEM) {
 		return err
@@ -41,8 +41,8 @@ func explainShortage(err error, g *cgroup.Group) error {
 // dyingForMemory is how long a program that has met its memory limit when it was executed is watched.
 const dyingForMemory = 50 * time.Millisecond
 
-// killedForMemory is the error about process pid, which should run its program now, if the kernel has killed it for the memory limit of
-// its group. A program that has met the limit already is watched for a moment.
+// killedForMemory is the error about process pid, which should run its program now, if the kernel has killed it for the
+// memory limit of its group. A program that has met the limit already is watched for a moment.
 func killedForMemory(pid int, s *specs.Spec, g *cgroup.Group) error {
 	if !isTight(s) || g == nil {
 		return nil
@@ -75,14 +75,14 @@ func (e shortageError) Error() string {
 	return fmt.Sprintf("the kernel has killed the process: the memory limit of its cgroup, %d bytes, is too low (linux.resources.memory.limit)", e.limit)
 }
 
-// groupOf is the cgroup of a container, nil when it has none.
-func groupOf(c *state.Container) *cgroup.Group {
+// recordedGroup returns the cgroup that the state of a container names, nil if it names none.
+func recordedGroup(c *state.Container) (*cgroup.Group, error) {
 	if len(c.Cgroup) == 0 || string(c.Cgroup) == "null" {
-		return nil
+		return nil, nil
 	}
-	g := new(cgroup.Group)
-	if json.Unmarshal(c.Cgroup, g) != nil {
-		return nil
+	g, err := cgroup.DecodeGroup(c.Cgroup)
+	if err != nil {
+		return nil, fmt.Errorf("decode cgroup in the state of %s: %w", c.ID, err)
 	}
-	return g
+	return g, nil
 }

@@ -76,8 +76,8 @@ func (r *Runtime) Start(ctx context.Context, id string) error {
 
 var errStarted = errors.New("cannot start an already running container")
 
-// startedBefore waits, for a second at most, for the program of a container whose init does not listen any more: it got its word from a
-// start that was killed.
+// startedBefore waits, for a second at most, for the program of a container whose init does not listen any more: it got
+// its word from a start that was killed.
 func startedBefore(c *state.Container) bool {
 	for range 500 {
 		if s := c.Status(); s != state.Created {
@@ -99,8 +99,12 @@ func release(c *state.Container, s *specs.Spec) error {
 		return fmt.Errorf("reach the container's first process: %w", err)
 	}
 	defer conn.Close()
-	if err = explainShortage(launch.Release(conn, s.Process.Args, continueInit(c.Init)), groupOf(c)); err == nil && isTight(s) {
-		err = killedForMemory(c.Init.Pid, s, groupOf(c))
+	err = launch.Release(conn, s.Process.Args, continueInit(c.Init))
+	if err != nil || isTight(s) {
+		g, _ := recordedGroup(c) // only to explain the error
+		if err = explainShortage(err, g); err == nil {
+			err = killedForMemory(c.Init.Pid, s, g)
+		}
 	}
 	if e := os.Remove(path); err == nil && e != nil && !errors.Is(e, os.ErrNotExist) {
 		err = e
@@ -108,9 +112,9 @@ func release(c *state.Container, s *specs.Spec) error {
 	return err
 }
 
-// continueInit returns what lets a container's first process go on that a signal has stopped before its program runs: another container in
-// its pid namespace may send one. It gives up after launch.StopLimit. A stop by ptrace(2) or the freezer is left alone. It
-// returns io.EOF when the process has executed its program.
+// continueInit returns what lets a container's first process go on that a signal has stopped before its program runs:
+// another container in its pid namespace may send one. It gives up after launch.StopLimit. A stop by ptrace(2) or the
+// freezer is left alone. It returns io.EOF when the process has executed its program.
 func continueInit(p state.Process) func() error {
 	var stopped time.Time
 	return func() error {

@@ -6,15 +6,17 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// buildsAside decides whether the intermediate process makes the whole container, and clones its process into the joined pid namespace
-// last: a process of that namespace with CAP_SYS_PTRACE could seize one that still has the runtime's rights. A process behind a user
-// namespace of its own cannot be seized so. Hooks and devices that the runtime moves need the pid of the container's process before.
+// buildsAside decides whether the intermediate process makes the whole container, and clones its process into the
+// joined pid namespace last: a process of that namespace with CAP_SYS_PTRACE could seize one that still has the
+// runtime's rights. A process behind a user namespace of its own cannot be seized so. Hooks and devices that the
+// runtime moves need the pid of the container's process before.
 func (c *compiler) buildsAside() bool {
 	return c.joined["pid"] != "" && !c.userns && !c.opts.Hooks && len(c.linux.NetDevices) == 0 &&
 		(c.host.ProcByDescriptor || !c.mountsProc())
 }
 
-// mountsProc reports whether the configuration mounts a procfs, which older kernels do for the process's own pid namespace only.
+// mountsProc reports whether the configuration mounts a procfs, which older kernels do for the process's own pid
+// namespace only.
 func (c *compiler) mountsProc() bool {
 	return slices.ContainsFunc(c.spec.Mounts, func(m specs.Mount) bool { return m.Type == "proc" })
 }

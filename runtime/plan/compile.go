@@ -276,8 +276,8 @@ func (c *compiler) joins() []Op {
 	return append(first, last...)
 }
 
-// detached reports whether the container stays in the host's mount namespace. Its root and its mounts are a tree then that is attached
-// nowhere, changes nothing of the host and ends with the last process in it.
+// detached reports whether the container stays in the host's mount namespace. Its root and its mounts are a tree then
+// that is attached nowhere, changes nothing of the host and ends with the last process in it.
 func (c *compiler) detached() bool { return !c.has(specs.MountNamespace) }
 
 // rootfs opens the root and sets how mounts propagate.

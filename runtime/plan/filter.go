@@ -9,8 +9,8 @@ import (
 	"github.com/tare-oci/tare/runtime/seccomp"
 )
 
-// loading says when the seccomp filter is loaded. After it the child makes no system call that a profile could refuse and runc
-// would not make too.
+// loading says when the seccomp filter is loaded. After it the child makes no system call that a profile could refuse
+// and runc would not make too.
 //
 //   - Where the profile lets all remaining steps of the child happen, before another process can see the child: before the wait for
 //     start, or before it is born in the container's pid namespace.
@@ -58,7 +58,7 @@ func (c *compiler) filter(p *specs.Process, outer bool) (*loading, error) {
 	case c.aside && load.admin:
 		// What the processes of the joined namespace may do is not known.
 		return nil, fmt.Errorf("linux.seccomp: the profile refuses or notifies %s, which a container in the pid namespace of another one needs once "+
-			"the filter is loaded; loaded later it needs process.noNewPrivileges, so that nobody there can take over CAP_SYS_ADMIN",
+			"the filter is loaded; loaded later it needs process.noNewPrivileges, so that no process there can take over CAP_SYS_ADMIN",
 			c.refusedCall(f))
 	case !outer && c.opts.WaitStart && f.Refused(c.afterCreate()...) == "":
 		load.early = []Op{op}
@@ -98,7 +98,8 @@ func (c *compiler) afterCreate() []seccomp.Call {
 	return waiting
 }
 
-// afterBirth are the calls of an intermediate process and its child; a container that waits for start makes those for that too.
+// afterBirth are the calls of an intermediate process and its child; a container that waits for start makes those for
+// that too.
 func (c *compiler) afterBirth() []seccomp.Call {
 	if !c.opts.WaitStart {
 		return born

@@ -84,9 +84,9 @@ type CloneChild struct{ Flags uint64 }
 // What implements Op.
 func (o CloneChild) What() string { return "clone the child with " + FlagNames(o.Flags) }
 
-// CloseAll closes all descriptors but the standard streams, Keep more after them, and the way to the runtime, and forgets the arguments and
-// the environment of the runtime: the child appears among the processes of the container, and of those that share its pid namespace, and
-// one that may trace it could take them (CVE-2016-9962).
+// CloseAll closes all descriptors but the standard streams, Keep more after them, and the way to the runtime, and
+// forgets the arguments and the environment of the runtime: the child appears among the processes of the container, and
+// of those that share its pid namespace, and one that may trace it could take them (CVE-2016-9962).
 type CloseAll struct {
 	Keep   int
 	Listen bool // the socket on which a container waits for start stays open too

@@ -276,8 +276,9 @@ func TestMountLabel(t *testing.T) {
 	}
 }
 
-// TestFilterBeforeStart: create must fail without the agent of a filter with SCMP_ACT_NOTIFY, so such a filter is loaded before
-// create reports that the container exists; so are other filters, unless they refuse what the waiting process still does.
+// TestFilterBeforeStart: create must fail without the agent of a filter with SCMP_ACT_NOTIFY, so such a filter is
+// loaded before create reports that the container exists; so are other filters, unless they refuse what the waiting
+// process still does.
 func TestFilterBeforeStart(t *testing.T) {
 	for _, test := range []struct {
 		call   string

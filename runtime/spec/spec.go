@@ -55,8 +55,8 @@ func Load(bundle string) (*specs.Spec, []string, error) {
 // Read returns the bytes of config.json of the bundle directory, under the same conditions as [Load].
 func Read(bundle string) ([]byte, error) { return ReadFile(filepath.Join(bundle, ConfigName)) }
 
-// ReadFile reads a regular file of at most 16 MiB from a directory of somebody else's. O_NONBLOCK keeps a FIFO from hanging the runtime in
-// open(2).
+// ReadFile reads a regular file of at most 16 MiB from a directory that another user may write. O_NONBLOCK keeps a FIFO
+// from hanging the runtime in open(2).
 func ReadFile(name string) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
-// process checks a process; at is the prefix of the paths in messages, "process." in a configuration. Where runc has a sentence
-// for the same fault, the message contains it: callers look for those.
+// process checks a process; at is the prefix of the paths in messages, "process." in a configuration. Where runc has a
+// sentence for the same fault, the message contains it: callers look for those.
 func (v *validator) process(at string, p *specs.Process) {
 	switch {
 	case p.Cwd == "":
@@ -81,8 +81,8 @@ func (v *validator) rlimits(at string, limits []specs.POSIXRlimit) {
 	}
 }
 
-// capabilities warns only: the specification wants a container to run without the capabilities that cannot be had. Who grants them
-// warns about names that do not exist.
+// capabilities warns only: the specification wants a container to run without the capabilities that cannot be had. Who
+// grants them warns about names that do not exist.
 func (v *validator) capabilities(at string, c *specs.LinuxCapabilities) {
 	if c == nil {
 		return

@@ -9,7 +9,8 @@ import (
 	"github.com/tare-oci/tare/runtime/spec"
 )
 
-// decode reads what encode writes. Members that it does not know are of a later version, those that are missing of an earlier one.
+// decode reads what encode writes. Members that it does not know are of a later version, those that are missing of an
+// earlier one.
 func (s *State) decode(data []byte) error {
 	d := jsonr.New(string(data), nil)
 	d.Object(func(name string) {

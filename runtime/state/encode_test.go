@@ -96,7 +96,8 @@ func TestDecodeErrors(t *testing.T) {
 	}
 }
 
-// FuzzDecode: what decode accepts is JSON, has the same content for encoding/json, and stays the same when written and read again.
+// FuzzDecode: what decode accepts is JSON, has the same content for encoding/json, and stays the same when written and
+// read again.
 func FuzzDecode(f *testing.F) {
 	full := fullState(f)
 	f.Add(full.encode())
@@ -132,8 +133,8 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// sameNames tells whether encoding/json, which ignores the case of names and compares them after folding, sees the same members: no
-// name has a letter that is of the other case than a known one.
+// sameNames tells whether encoding/json, which ignores the case of names and compares them after folding, sees the same
+// members: no name has a letter that is of the other case than a known one.
 func sameNames(data []byte) bool {
 	var top map[string]json.RawMessage
 	if json.Unmarshal(data, &top) != nil {

@@ -34,8 +34,8 @@ const (
 	configFile = "config.json"
 
 	// StartSocket is the listening unix socket that the container's init holds while it waits for start. Whoever starts
-	// the container removes it. A container is created while its socket exists and its init has executed no program: a start that was
-	// killed leaves the socket behind.
+	// the container removes it. A container is created while its socket exists and its init has executed no program: a
+	// start that was killed leaves the socket behind.
 	StartSocket = "start.sock"
 )
 
@@ -69,10 +69,11 @@ type Facts struct {
 	IDMapHelpers bool `json:"idMapHelpers"`
 	// SameNamespaces are namespaces (CLONE_NEW* flags) that the configuration gives by the path of the creator's own.
 	SameNamespaces uint64 `json:"sameNamespaces"`
-	// UserNamespace is the inode of the container's user namespace, 0 if not known: what later processes join must belong to it.
+	// UserNamespace is the inode of the container's user namespace, 0 if not known: what later processes join must belong
+	// to it.
 	UserNamespace uint64 `json:"userNamespace"`
-	// MountOwner is the inode of the user namespace that owns the mount namespace which the container has joined, 0 if it has its own
-	// or it is not known: what later processes join must belong to it.
+	// MountOwner is the inode of the user namespace that owns the mount namespace which the container has joined, 0 if it
+	// has its own or it is not known: what later processes join must belong to it.
 	MountOwner uint64 `json:"mountOwner"`
 }
 

@@ -40,8 +40,8 @@ func (c *Container) Status() Status {
 	return Running
 }
 
-// hasSocket tells whether the socket is there, on which the first process waits for start. One whose start was killed is there while the
-// program runs; a container that was restored never had one.
+// hasSocket tells whether the socket is there, on which the first process waits for start. One whose start was killed
+// is there while the program runs; a container that was restored never had one.
 func (c *Container) hasSocket() bool {
 	_, err := os.Lstat(c.Path(StartSocket))
 	return err == nil

@@ -98,8 +98,8 @@ func (r *results) writeCounts(b *strings.Builder) {
 	}
 }
 
-// faultCost is what a page fault in anonymous memory takes on this machine, the kernel's clearing of the page included: the median of
-// rounds. It tells machines with nested paging from others.
+// faultCost is what a page fault in anonymous memory takes on this machine, the kernel's clearing of the page included:
+// the median of rounds. It tells machines with nested paging from others.
 func faultCost() time.Duration {
 	const pages, rounds = 1024, 9
 	var took []time.Duration

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// sample is one run of a program: the time around it, the processor time that it and what it waited for took, and with world.perf its
-// counts.
+// sample is one run of a program: the time around it, the processor time that it and what it waited for took, and with
+// world.perf its counts.
 type sample struct {
 	wall, cpu        time.Duration
 	faults, switches int

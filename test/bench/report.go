@@ -82,7 +82,8 @@ func (r *results) cell(row, who string) string {
 	return fmt.Sprintf("%s (%s … %s)", ms(s.median), ms(s.p10), ms(s.p90))
 }
 
-// ratio is the median over the rounds of one's time by the other's of the same round: what else the machine does then counts for both.
+// ratio is the median over the rounds of one's time by the other's of the same round: what else the machine does then
+// counts for both.
 func (r *results) ratio(row, who, other string) (float64, bool) {
 	a, b := r.samples[[2]string{row, who}], r.samples[[2]string{row, other}]
 	if len(a) == 0 || len(a) != len(b) {
@@ -343,7 +344,8 @@ func processorName() string {
 	return runtime.GOARCH + " processor"
 }
 
-// hypervisor says under what this machine runs, as far as lscpu(1) knows; empty for none. Whether it has nested paging cannot be seen.
+// hypervisor says under what this machine runs, as far as lscpu(1) knows; empty for none. Whether it has nested paging
+// cannot be seen.
 func hypervisor() string {
 	out, err := exec.Command("lscpu").Output()
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// plainUser is who runs the rootless row: not root, and nobody that a distribution knows.
+// plainUser is who runs the rootless row: not root, and a number that distributions leave free.
 const plainUser = 54321
 
 func addUserNamespace(linux map[string]any, host, size int) {
@@ -17,7 +17,8 @@ func addUserNamespace(linux map[string]any, host, size int) {
 	linux["uidMappings"], linux["gidMappings"] = ids, ids
 }
 
-// rootless makes of a configuration what `runc spec --rootless` writes: a user namespace with one id, the host's network, no limits.
+// rootless makes of a configuration what `runc spec --rootless` writes: a user namespace with one id, the host's
+// network, no limits.
 func rootless(linux map[string]any) {
 	addUserNamespace(linux, plainUser, 1)
 	delete(linux, "resources")

@@ -118,8 +118,8 @@ func (w *world) findPrograms() error {
 	return nil
 }
 
-// makeBundles writes bundles with one root file system: default, seccomp, with a user namespace, for a user who is not root, and sleep for
-// a container that lives on.
+// makeBundles writes bundles with one root file system: default, seccomp, with a user namespace, for a user who is not
+// root, and sleep for a container that lives on.
 func (w *world) makeBundles() error {
 	busybox, err := exec.LookPath("busybox")
 	if err != nil {

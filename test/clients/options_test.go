@@ -10,7 +10,8 @@ var ctrOptions = []row{
 	{name: "cgroup of the caller", v1: true, script: `crun -d --cgroup /$M/other ` + bb + ` c sleep 100; cut -d: -f3 /proc/$(c task ls | awk '$1 == "c" {print $2}')/cgroup | grep -c /other`, want: "~^\\d+$"},
 	{name: "device", script: `crun --rm --device /dev/full ` + bb + ` c sh -c 'exec 2>&1; stat -c "%F %t:%T" /dev/full; echo x >/dev/full'`, want: "~^character special file 1:7\n"},
 	{name: "without pivot", script: `try crun --rm --no-pivot ` + bb + ` c sh -c 'echo in; ls -d /bin'`, want: "~status 0$", err: ".*"},
-	// ctr drops a stream that it has not opened yet when the container has ended: the last command keeps the container for that long.
+	// ctr drops a stream that it has not opened yet when the container has ended: the last command keeps the container for
+	// that long.
 	{name: "propagation of the root", script: `for p in shared slave private; do crun --rm --rootfs-propagation $p ` + bb + ` c sh -c "awk '\$5 == \"/\" {print \"$p\", \$7}' /proc/self/mountinfo; sleep 0.2" | tr -d 0-9; done`,
 		want: "~^shared shared:\nslave (-|master:)\nprivate -$", better: "runc 1.1 leaves a root that is to be shared private"},
 	{name: "seccomp profile of the caller", script: `echo '{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"}]}' >p.json; crun --rm --seccomp --seccomp-profile $D/p.json ` + bb + ` c mkdir /tmp/x 2>&1; rm p.json`, want: "mkdir: can't create directory '/tmp/x': Operation not permitted"},

@@ -53,7 +53,8 @@ func TestRuntimeBinary(t *testing.T) {
 	})
 	row(t, "CVE-2019-5736 open of the runtime for writing", func(h *H) {
 		rt, hash := runtimeCopy(h)
-		// The attacker keeps descriptors of the runtime's file, and opens them again for writing when nothing executes it any more.
+		// The attacker keeps descriptors of the runtime's file, and opens them again for writing when nothing executes it any
+		// more.
 		w := watchFor(h, "CAP_DAC_OVERRIDE CAP_SYS_PTRACE", "0000000000080002")
 		n := 50
 		if long() {
@@ -71,8 +72,9 @@ func TestRuntimeBinary(t *testing.T) {
 	row(t, "CVE-2019-5736 start that runs hooks in the container", testStartSealed)
 }
 
-// testStartSealed looks at the runtime's process while a startContainer hook runs, which is a copy of it until its program is executed:
-// its program must be another file than the installed one. A start without such hooks enters no container.
+// testStartSealed looks at the runtime's process while a startContainer hook runs, which is a copy of it until its
+// program is executed: its program must be another file than the installed one. A start without such hooks enters no
+// container.
 func testStartSealed(h *H) {
 	rt, _ := runtimeCopy(h)
 	b := h.Bundle().Args("sleep", "60").Edit(`hooks.startContainer=[{"path":"/bin/sleep","args":["sleep","60"]}]`)
@@ -126,7 +128,8 @@ func watchWith(h *H, b *Bundle, mask string) *watched {
 // slowPath is a PATH on which a program is found late: the runtime is busy for a while between its last preparations and execve(2).
 var slowPath = "PATH=" + strings.Repeat("/none:", 400) + "/bin"
 
-// sees reports whether a process was seen before it became its program. On a busy machine that takes more tries than usual.
+// sees reports whether a process was seen before it became its program. On a busy machine that takes more tries than
+// usual.
 func (w *watched) sees() bool { return strings.Contains(w.out().Stdout, "window ") }
 
 // check records a problem for what the watcher reported and must not have seen.
@@ -375,8 +378,8 @@ func checkWaiting(h *H, r Result) {
 	}
 }
 
-// TestMovedInit has the first process of a container move into other namespaces, where other files are in the place of the container's
-// programs (issue 7 F10).
+// TestMovedInit has the first process of a container move into other namespaces, where other files are in the place of
+// the container's programs (issue 7 F10).
 func TestMovedInit(t *testing.T) {
 	moved := func(h *H, b *Bundle, unshare string) *Bundle {
 		b.Sh("exec unshare " + unshare + " sh -c 'mount -o bind /evil /tools && echo moved; exec sleep 60'")

@@ -12,7 +12,8 @@ import (
 	"github.com/tare-oci/tare/internal/sys/cgroupfs"
 )
 
-// TestHiddenProcesses has a container that may write to its cgroups hide processes in groups that are deeper than any path (issue 7 F5).
+// TestHiddenProcesses has a container that may write to its cgroups hide processes in groups that are deeper than any
+// path (issue 7 F5).
 func TestHiddenProcesses(t *testing.T) {
 	hide := func(h *H) (*Bundle, []string) {
 		b := h.Bundle().Edit(`linux.namespaces=[{"type":"mount"},{"type":"cgroup"}]`, "-hostname", mnt("/cg", "cgroup", "cgroup", "rw")).
@@ -60,7 +61,8 @@ func TestHiddenProcesses(t *testing.T) {
 	})
 }
 
-// TestFrozenInit has processes of a container freeze its first process whenever it is thawed: not even SIGKILL ends it (issue 7 G5).
+// TestFrozenInit has processes of a container freeze its first process whenever it is thawed: not even SIGKILL ends it
+// (issue 7 G5).
 func TestFrozenInit(t *testing.T) {
 	row(t, "issue7 G5 delete --force ends a first process that others freeze again and again", func(h *H) {
 		b := h.Bundle().Edit(`linux.namespaces=[{"type":"mount"},{"type":"pid"},{"type":"cgroup"}]`, "-hostname", mnt("/cg", "cgroup", "cgroup", "rw")).

@@ -119,7 +119,8 @@ func TestCopyUp(t *testing.T) {
 		}()
 		defer func() { close(end); <-ended }()
 		for range 60 {
-			// A run that is refused because of the exchange is fine; one that opens a pipe waits for a writer, which never comes.
+			// A run that is refused because of the exchange is fine; one that opens a pipe waits for a writer, which never
+			// comes.
 			h.Do(Cmd{Args: []string{"run", "-b", b.Dir, b.ID}, Timeout: 5 * time.Second})
 			if h.Problems() > 0 {
 				return

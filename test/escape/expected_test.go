@@ -19,7 +19,7 @@ var expected = map[string]map[string]ocitest.Deviation{
 	"runc 1.1.5": {
 		"TestDestinations/CVE-2019-16884_CVE-2015-3631_mounts_over_proc":                                                       red("mounts inside /proc are accepted"),
 		"TestDestinations/CVE-2019-16884_issue7_A6_mounts_that_a_link_leads_to_proc":                                           red("mounts inside /proc are accepted"),
-		"TestFilters/CVE-2023-2431_an_empty_or_broken_filter_is_not_no_filter":                                                 red("an empty profile is no filter"),
+		"TestFilters/CVE-2023-2431_an_empty_or_broken_filter_is_refused":                                                       red("an empty profile loads none"),
 		"TestFilters/CVE-2026-123876_containerd#13330_moby#52494_denied_sockets_by_other_entries,_AF_VSOCK":                    red("a socket is made by the upper half of an argument"),
 		"TestGroupsOfRootless/issue7_A3_exec_keeps_no_group_of_the_host,_helper_for_groups":                                    red("supplementary groups of the caller stay"),
 		"TestGroupsOfRootless/issue7_A3_exec_keeps_no_group_of_the_host,_helpers_for_both":                                     red("supplementary groups of the caller stay"),
@@ -63,11 +63,12 @@ var expected = map[string]map[string]ocitest.Deviation{
 	},
 }
 
-// slow are tests that take minutes with a runtime that starts a container in 50 ms, that are red because a call does not end, or that
-// speak tare's own protocol.
+// slow are tests that take minutes with a runtime that starts a container in 50 ms, that are red because a call does
+// not end, or that speak tare's own protocol.
 var slow = regexp.MustCompile(`^Test\w*Races?/|^TestCopyUp/|^TestHidden|^TestFrozen|^TestJoiningProcess/issue7_A8_environment_and|^TestKernelLog/|^TestStoppedExec/|^TestTakenSocket/`)
 
-// TestPeers runs the tests that are red with the peers that are installed: the suite finds in them what it would find in tare.
+// TestPeers runs the tests that are red with the peers that are installed: the suite finds in them what it would find
+// in tare.
 func TestPeers(t *testing.T) {
 	if !ocitest.Tare() {
 		t.Skip("the runtime under test is a peer itself")

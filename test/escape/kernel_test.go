@@ -27,7 +27,7 @@ func TestKernelLog(t *testing.T) {
 		time.Sleep(100 * time.Millisecond)
 		before := unread(h)
 		if before == 0 {
-			h.T.Skip("somebody reads the kernel's log")
+			h.T.Skip("another process reads the kernel's log")
 		}
 		b := h.Bundle().Args("sleep", "60").Edit(`process.env=["PATH=/bin"]`)
 		if err := os.MkdirAll(b.Rootfs+"/etc", 0o755); err != nil {

@@ -206,8 +206,9 @@ func TestMaskRaces(t *testing.T) {
 	})
 }
 
-// procTables returns the procfs mounts of a mount table, by id, and what is mounted on which of their files, as "ID PATH". The
-// directories /proc and /proc2 are exchanged while the kernel writes the table: mounts belong together by their ids, not their paths.
+// procTables returns the procfs mounts of a mount table, by id, and what is mounted on which of their files, as "ID
+// PATH". The directories /proc and /proc2 are exchanged while the kernel writes the table: mounts belong together by
+// their ids, not their paths.
 func procTables(table string) (procs map[string]string, below map[string]bool) {
 	procs, below = map[string]string{}, map[string]bool{}
 	for line := range strings.Lines(table) {

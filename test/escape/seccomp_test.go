@@ -52,7 +52,7 @@ func TestFilters(t *testing.T) {
 			}
 		})
 	}
-	row(t, "CVE-2023-2431 an empty or broken filter is not no filter", func(h *H) {
+	row(t, "CVE-2023-2431 an empty or broken filter is refused", func(h *H) {
 		for what, edit := range map[string]string{
 			"empty":                   `linux.seccomp={}`,
 			"no action":               `linux.seccomp={"syscalls":[]}`,

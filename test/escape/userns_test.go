@@ -103,7 +103,8 @@ func lastWord(s string) string {
 	return f[len(f)-1]
 }
 
-// TestDevicesOfMappedRoot is about a user namespace whose root is the host's: the default devices are the host's nodes (issue 7 F13).
+// TestDevicesOfMappedRoot is about a user namespace whose root is the host's: the default devices are the host's nodes
+// (issue 7 F13).
 func TestDevicesOfMappedRoot(t *testing.T) {
 	row(t, "issue7 F13 a mapped root cannot change the host's devices", func(h *H) {
 		b := h.Bundle().Edit(userns, idMaps(0, 65536)).

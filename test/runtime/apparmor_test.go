@@ -11,8 +11,8 @@ import (
 	"github.com/tare-oci/tare/test/internal/ocitest"
 )
 
-// profiles are AppArmor profiles: a container's, which may do all but write below /forbidden, and a narrower one, whose processes may
-// not write at all.
+// profiles are AppArmor profiles: a container's, which may do all but write below /forbidden, and a narrower one, whose
+// processes may not write at all.
 const profiles = `profile MARK-wide flags=(attach_disconnected,mediate_deleted) {
   capability, network, mount, umount, signal, ptrace, unix, pivot_root, file, change_profile,
   deny /forbidden/** w,

@@ -103,8 +103,8 @@ func restoreHostNames(h *H, values []string) {
 	}
 }
 
-// TestHostMounts: a container in the host's mount namespace, listed by its path or not listed, has its root and mounts, and the host has
-// none of them.
+// TestHostMounts: a container in the host's mount namespace, listed by its path or not listed, has its root and mounts,
+// and the host has none of them.
 func TestHostMounts(t *testing.T) {
 	for name, ns := range map[string]string{"unlisted": "", "by path": `,{"type":"mount","path":"/proc/self/ns/mnt"}`} {
 		row(t, "RO6 host mount namespace "+name, func(h *H) {

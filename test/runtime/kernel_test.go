@@ -25,8 +25,9 @@ const showProtections = `ls /proc/self/fd; for f in keys timer_list kcore sched_
 (echo 1 >/proc/sys/kernel/domainname) 2>&1; (echo 1 >/proc/sysrq-trigger) 2>&1; (touch /sys/fs/cgroup/x) 2>&1
 cut -d' ' -f5,6 /proc/self/mountinfo; grep -E '^(Cap|NoNewPrivs|Uid|Gid|Groups)' /proc/self/status; ls -l /dev | sed 's/root.*root/x/'`
 
-// TestOldKernel: on a kernel that lacks a system call, which a filter of the caller imitates, a command does what it does elsewhere, or
-// fails with a sentence that names the call and the version. It never hangs, and no container is confined less.
+// TestOldKernel: on a kernel that lacks a system call, which a filter of the caller imitates, a command does what it
+// does elsewhere, or fails with a sentence that names the call and the version. It never hangs, and no container is
+// confined less.
 func TestOldKernel(t *testing.T) {
 	if !ocitest.Tare() {
 		t.Skip("the sentence is tare-runtime's own")
@@ -72,7 +73,8 @@ type oldKernel struct {
 	wrap []string
 }
 
-// same runs a command there and reports whether it did what it does elsewhere. An error must name the call and the version.
+// same runs a command there and reports whether it did what it does elsewhere. An error must name the call and the
+// version.
 func (k oldKernel) same(want Result, args ...string) bool {
 	secret, err := os.Open("/etc/passwd") // a descriptor of the caller that no container may have
 	if err != nil {

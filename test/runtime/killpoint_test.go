@@ -16,9 +16,9 @@ import (
 	"github.com/tare-oci/tare/test/internal/ocitest"
 )
 
-// The unmodified runtime, or the process that it has cloned, is killed at every system call of an operation. Afterwards the state can be
-// told, delete --force and a whole life of a container of the same name succeed, and nothing is left (requirement G5). TARE_LONG=1 does so at
-// every call; without it at a part of the calls, which differs with the day.
+// The unmodified runtime, or the process that it has cloned, is killed at every system call of an operation. Afterwards
+// the state can be told, delete --force and a whole life of a container of the same name succeed, and nothing is left
+// (requirement G5). TARE_LONG=1 does so at every call; without it at a part of the calls, which differs with the day.
 
 // killCase is a configuration.
 type killCase struct {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// sentences are refused configurations and what runc says of them: scripts and engines look for these words in its error. Ours has them
-// too, between the property's name and what can be done about it.
+// sentences are refused configurations and what runc says of them: scripts and engines look for these words in its
+// error. Ours has them too, between the property's name and what can be done about it.
 var sentences = []Case{
 	{Row: "cwd empty", Edit: []string{`process.cwd=""`}, Err: "Cwd property must not be empty"},
 	{Row: "cwd relative", Edit: []string{`process.cwd="tmp"`}, Err: "Cwd must be an absolute path"},
@@ -177,7 +177,8 @@ func TestEventsPercpu(t *testing.T) {
 		for _, n := range u.Percpu {
 			sum += n
 		}
-		// Whole ticks are multiples of a millisecond at least. The two files are read one after the other, while the container sleeps.
+		// Whole ticks are multiples of a millisecond at least. The two files are read one after the other, while the
+		// container sleeps.
 		if sum%1_000_000 == 0 || sum < u.Total || sum-u.Total > 10_000_000 {
 			h.Errorf("percpu %v, sum %d, total %d", u.Percpu, sum, u.Total)
 		}

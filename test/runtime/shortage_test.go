@@ -9,8 +9,8 @@ import (
 	"github.com/tare-oci/tare/test/internal/ocitest"
 )
 
-// TestLowMemory gives containers less memory than they need: whatever fails says so with the limit, and does not hang. runc 1.1.5 needs more
-// than 1 MiB, and says "unable to set memory limit".
+// TestLowMemory gives containers less memory than they need: whatever fails says so with the limit, and does not hang.
+// runc 1.1.5 needs more than 1 MiB, and says "unable to set memory limit".
 func TestLowMemory(t *testing.T) {
 	if !ocitest.Tare() {
 		t.Skip("the words are tare's")

@@ -85,8 +85,9 @@ func TestSmall(t *testing.T) {
 	row(t, "CLI trace-phases tells microseconds", testTracePhases)
 }
 
-// TestSpecAsRunc compares the template with that of runc, line by line but for what names the runtime and its version. The ambient
-// set of runc 1.1 cannot be granted without the inheritable one; newer runc has neither. The power counters are masked by us alone.
+// TestSpecAsRunc compares the template with that of runc, line by line but for what names the runtime and its version.
+// The ambient set of runc 1.1 cannot be granted without the inheritable one; newer runc has neither. The power counters
+// are masked by us alone.
 func TestSpecAsRunc(t *testing.T) {
 	runc, err := exec.LookPath("runc")
 	if err != nil {
@@ -110,8 +111,8 @@ func TestSpecAsRunc(t *testing.T) {
 	}
 }
 
-// testTracePhases: the phases of a command add up to its whole time, which is at most what its caller measures, and without the flag
-// nothing is written.
+// testTracePhases: the phases of a command add up to its whole time, which is at most what its caller measures, and
+// without the flag nothing is written.
 func testTracePhases(h *H) {
 	b := h.Bundle().Args("sleep", "60")
 	h.Write(b)

@@ -128,7 +128,8 @@ func (c *crowd) up(n int) {
 	}
 }
 
-// times are the least of some, since others work on the machine too; those of list and state are processor time, for the same reason.
+// times are the least of some, since others work on the machine too; those of list and state are processor time, for
+// the same reason.
 type times struct{ list, state, start time.Duration }
 
 func (c *crowd) measure() times {

@@ -32,8 +32,8 @@ func (p Package) String() string {
 	return s
 }
 
-// fetch returns a directory of the cache in which the package is unpacked, the newest one of a package that only names it. Without a
-// network it is what an earlier call has left. ErrUnavailable where there is none.
+// fetch returns a directory of the cache in which the package is unpacked, the newest one of a package that only names
+// it. Without a network it is what an earlier call has left. ErrUnavailable where there is none.
 func (p Package) fetch() (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -94,8 +94,8 @@ func (p Package) download(a *archives, cache string) (string, error) {
 	return dir, nil
 }
 
-// archives is a configuration of apt with lists of its own: those of the host's release and of its backports, for amd64 and arm64. The
-// host's own apt and dpkg stay as they are.
+// archives is a configuration of apt with lists of its own: those of the host's release and of its backports, for amd64
+// and arm64. The host's own apt and dpkg stay as they are.
 type archives struct {
 	dir      string
 	codename string

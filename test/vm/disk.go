@@ -10,8 +10,9 @@ import (
 	"strings"
 )
 
-// SystemdDisk returns a disk with a minimal Debian of the host's release whose init is systemd, with a bus for the system and one for
-// each user, podman and criu. It is made once, by debootstrap, and kept in .cache/vm. ErrUnavailable where that does not work.
+// SystemdDisk returns a disk with a minimal Debian of the host's release whose init is systemd, with a bus for the
+// system and one for each user, podman and criu. It is made once, by debootstrap, and kept in .cache/vm. ErrUnavailable
+// where that does not work.
 func SystemdDisk() (string, error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -42,8 +43,8 @@ func SystemdDisk() (string, error) {
 	return disk, os.Rename(image, disk)
 }
 
-// makeRoot installs release $1 in directory $2. Without podman and criu, whose packages debootstrap does not get into order, their tests
-// are skipped with that reason.
+// makeRoot installs release $1 in directory $2. Without podman and criu, whose packages debootstrap does not get into
+// order, their tests are skipped with that reason.
 const makeRoot = `debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,dbus-user-session,libpam-systemd "$1" "$2" || exit
 export DEBIAN_FRONTEND=noninteractive
 chroot "$2" apt-get update -q && chroot "$2" apt-get install -y -q --no-install-recommends podman crun criu || true

@@ -21,16 +21,16 @@ type Kernel struct {
 	Arch    string // GOARCH of its programs
 }
 
-// Kernels are those that `make test-vm` tries, by the name of the tests: the release's own, the newest of its backports, and the
-// release's own on another architecture. They are kernels for virtual machines ("cloud").
+// Kernels are those that `make test-vm` tries, by the name of the tests: the release's own, the newest of its
+// backports, and the release's own on another architecture. They are kernels for virtual machines ("cloud").
 var Kernels = map[string]Package{
 	"release":   {Name: "linux-image-cloud-amd64"},
 	"backports": {Name: "linux-image-cloud-amd64", Backports: true},
 	"arm64":     {Name: "linux-image-cloud-arm64", Arch: "arm64"},
 }
 
-// FindKernel returns the kernel of a package, or of a package that only names the newest one. The first time it is downloaded by apt.
-// ErrUnavailable where that does not work.
+// FindKernel returns the kernel of a package, or of a package that only names the newest one. The first time it is
+// downloaded by apt. ErrUnavailable where that does not work.
 func FindKernel(p Package) (*Kernel, error) {
 	if runtime.GOARCH != "amd64" {
 		return nil, fmt.Errorf("%w: machines are known for hosts of amd64 only", ErrUnavailable)

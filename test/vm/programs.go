@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// programFiles returns the files of programs of the host, at their places: themselves and the libraries that ldd(1) names.
+// programFiles returns the files of programs of the host, at their places: themselves and the libraries that ldd(1)
+// names.
 func programFiles(names []string) (map[string]string, error) {
 	files := map[string]string{}
 	for _, name := range names {

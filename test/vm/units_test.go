@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"errors"
 	"os"
 	"path"
 	"runtime"
@@ -9,20 +8,21 @@ import (
 	"testing"
 )
 
-// unitPackages are those whose own tests depend on the kernel or on the architecture: system calls, and code in assembly. Not
-// internal/sys/rtnetlink, which compares lifetimes of addresses in seconds: an emulated machine is too slow. Rows ND of test/runtime run.
+// unitPackages are those whose own tests depend on the kernel or on the architecture: system calls, and code in
+// assembly. Not internal/sys/rtnetlink, which compares lifetimes of addresses in seconds: an emulated machine is too
+// slow. Rows ND of test/runtime run.
 var unitPackages = []string{
 	"internal/sys/beneath", "internal/sys/descriptor", "internal/sys/flock", "internal/sys/fsat", "internal/sys/kernel", "internal/sys/mount",
 	"internal/sys/pidfd", "internal/sys/pty", "internal/sys/signalpipe", "internal/sys/signals", "internal/sys/unixsock",
 	"runtime/console", "runtime/launch", "runtime/seccomp",
 }
 
-// unitTools are programs of the host that tests of a package run, where busybox has others: machines of other architectures do not run
-// these packages.
+// unitTools are programs of the host that tests of a package run, where busybox has others: machines of other
+// architectures do not run these packages.
 var unitTools = map[string][]string{"runtime/console": {"stty", "grep", "dash"}}
 
-// runUnits executes the test binaries of /units, and says which failed. Of the seccomp compiler's tests those that need a kernel run: the
-// others compute, and take minutes in an emulated machine.
+// runUnits executes the test binaries of /units, and says which failed. Of the seccomp compiler's tests those that need
+// a kernel run: the others compute, and take minutes in an emulated machine.
 const runUnits = `s=0
 for f in /units/*; do
 	case $f in *runtime-seccomp) r=TestKernel ;; *) r=. ;; esac
@@ -39,12 +39,7 @@ func TestUnits(t *testing.T) {
 	}
 	for name, pkg := range Kernels {
 		t.Run(name, func(t *testing.T) {
-			k, err := FindKernel(pkg)
-			if errors.Is(err, ErrUnavailable) {
-				t.Skip(err)
-			} else if err != nil {
-				t.Fatal(err)
-			}
+			k := kernelFor(t, pkg)
 			m := Machine{Kernel: k, Memory: 2000, Files: map[string]string{}, Modules: []string{"veth", "dummy", "bridge", "overlay"}}
 			for _, p := range unitPackages {
 				if tools := unitTools[p]; tools != nil && k.Arch != runtime.GOARCH {

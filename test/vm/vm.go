@@ -1,9 +1,9 @@
-// Package vm runs a command as root in a virtual machine of its own, with a distribution's kernel, another layout of cgroups or another
-// architecture: what the tests' own machine may not have. It needs QEMU and a kernel package, which it takes from apt; it is
-// emulated (unless TARE_VM_ACCEL=kvm), boots in seconds and runs at a tenth of the speed.
+// Package vm runs a command as root in a virtual machine of its own, with a distribution's kernel, another layout of
+// cgroups or another architecture: what the tests' own machine may not have. It needs QEMU and a kernel package, which
+// it takes from apt; it is emulated (unless TARE_VM_ACCEL=kvm), boots in seconds and runs at a tenth of the speed.
 //
-// The machine's root is a tmpfs (so pivot_root(2) works) with busybox, the caller's files and nothing else, or a disk with systemd. There
-// is no network.
+// The machine's root is a tmpfs (so pivot_root(2) works) with busybox, the caller's files and nothing else, or a disk
+// with systemd. It has no network.
 package vm
 
 import (
@@ -113,13 +113,14 @@ func (m Machine) Run(ctx context.Context, argv ...string) (*Result, error) {
 	return collect(dir, said, runErr, ctx.Err())
 }
 
-// board returns QEMU's program for an architecture and its options for a machine with a console, and a second serial port for what
-// the command writes.
+// board returns QEMU's program for an architecture and its options for a machine with a console, and a second serial
+// port for what the command writes.
 func board(arch string) (program string, options []string) {
 	if arch == "arm64" {
 		return "qemu-system-aarch64", []string{"-machine", "virt", "-accel", "tcg,thread=multi", "-cpu", "cortex-a72", "-device", "pci-serial,chardev=out"}
 	}
-	// Without cmpxchg16b, whose emulation in QEMU 7.2 destroys flags: kernels since 6.5 allocate by it, and panic now and then.
+	// Without cmpxchg16b, whose emulation in QEMU 7.2 destroys flags: kernels since 6.5 allocate by it, and panic now and
+	// then.
 	return "qemu-system-x86_64", []string{"-machine", "q35", "-accel", accel(), "-cpu", "Nehalem,-cx16", "-device", "isa-serial,chardev=out"}
 }
 

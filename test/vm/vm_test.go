@@ -42,6 +42,19 @@ func testBinary(t *testing.T, pkg, arch string) string {
 }
 
 // The harness itself, on each architecture: output, status, files, layout.
+// kernelFor returns a kernel, or skips the test where it cannot be had.
+func kernelFor(t *testing.T, p Package) *Kernel {
+	t.Helper()
+	k, err := FindKernel(p)
+	if errors.Is(err, ErrUnavailable) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 func TestMachine(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "f")
 	if err := os.WriteFile(file, []byte("from the host\n"), 0o640); err != nil {
@@ -49,12 +62,7 @@ func TestMachine(t *testing.T) {
 	}
 	for name, uname := range map[string]string{"release": "x86_64", "arm64": "aarch64"} {
 		t.Run(name, func(t *testing.T) {
-			k, err := FindKernel(Kernels[name])
-			if errors.Is(err, ErrUnavailable) {
-				t.Skip(err)
-			} else if err != nil {
-				t.Fatal(err)
-			}
+			k := kernelFor(t, Kernels[name])
 			m := Machine{Kernel: k, Files: map[string]string{"/data/deep/file": file}, Env: []string{"X=it's"}, Dir: "/data"}
 			r := run(t, m, "sh", "-c", `echo "$X"; cat deep/file; stat -c %a deep/file; grep -c cgroup2 /proc/mounts; id -u; uname -m; exit 7`)
 			if want := "it's\nfrom the host\n640\n1\n0\n" + uname + "\n"; r.Output != want || r.Status != 7 {
@@ -163,12 +171,7 @@ func TestAll(t *testing.T) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(Kernels)) {
 		t.Run(name, func(t *testing.T) {
-			k, err := FindKernel(Kernels[name])
-			if errors.Is(err, ErrUnavailable) {
-				t.Skip(err)
-			} else if err != nil {
-				t.Fatal(err)
-			}
+			k := kernelFor(t, Kernels[name])
 			for _, s := range suites {
 				layouts := map[Cgroups][]string{CgroupV2: s.v2, CgroupHybrid: s.hybrid}
 				if k.Arch != runtime.GOARCH {
@@ -189,8 +192,8 @@ func TestAll(t *testing.T) {
 	}
 }
 
-// keepResults writes the output of a run as `go test -json` has it to a file of the directory TARE_VM_RESULTS, if that is set, for
-// internal/tools/runtimerows.
+// keepResults writes the output of a run as `go test -json` has it to a file of the directory TARE_VM_RESULTS, if that
+// is set, for internal/tools/runtimerows.
 func keepResults(t *testing.T, name, output string) {
 	dir := os.Getenv("TARE_VM_RESULTS")
 	if dir == "" {

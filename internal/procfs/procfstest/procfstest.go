@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Forked returns the number of a process that was cloned and has not executed a program since, as a container's first process is until start. It
-// lives until it is killed, or the test ends.
+// Forked returns the number of a process that was cloned and has not executed a program since, as a container's first
+// process is until start. It lives until it is killed, or the test ends.
 func Forked(t testing.TB) int {
 	t.Helper()
 	hold, end, err := os.Pipe()

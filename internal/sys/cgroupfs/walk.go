@@ -37,11 +37,11 @@ func (g Group) Rmdir(name string) error {
 	return retry(func() error { return unix.Unlinkat(int(g.dir.Fd()), name, unix.AT_REMOVEDIR) })
 }
 
-// Walk visits the group at path and all groups below it: enter is called for each, parents first, and leave, with the parent and
-// the group's name in it, when all below a group were visited; not for the first group. Either may be nil. Names and the depth are
-// the container's where it may write to its cgroups, so that a path could be longer than the kernel takes: groups are opened from
-// their parents. At most limit names are kept at a time; what is beyond is not visited, and whole is false. A group that is gone
-// has nothing below.
+// Walk visits the group at path and all groups below it: enter is called for each, parents first, and leave, with the
+// parent and the group's name in it, when all below a group were visited; not for the first group. Either may be nil.
+// Names and the depth are the container's where it may write to its cgroups, so that a path could be longer than the
+// kernel takes: groups are opened from their parents. At most limit names are kept at a time; what is beyond is not
+// visited, and whole is false. A group that is gone has nothing below.
 func Walk(path string, limit int, enter func(Group) error, leave func(parent Group, name string) error) (whole bool, err error) {
 	fd, err := open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW)
 	if err != nil {

@@ -13,8 +13,9 @@ const Oldest = "5.14"
 // invalid is an argument that every probed call refuses: a descriptor that cannot be open, flags that do not exist.
 const invalid = ^uintptr(0)
 
-// Missing returns the names of the system calls that answer ENOSYS, because the kernel is older than Oldest or because a seccomp filter
-// that this process has inherited answers in its place. Every call is made with arguments for which it does nothing.
+// Missing returns the names of the system calls that answer ENOSYS, because the kernel is older than Oldest or because
+// a seccomp filter that this process has inherited answers in its place. Every call is made with arguments for which it
+// does nothing.
 func Missing() []string {
 	var missing []string
 	for _, c := range [...]struct {

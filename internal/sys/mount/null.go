@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Null opens /dev/null for reading and writing through a read-only mount that nothing else has: who gets the descriptor can use the
-// device but not change the mode or the owner of its file. Without the right to mount it is the plain file. The caller closes it.
+// Null opens /dev/null for reading and writing through a read-only mount that nothing else has: who gets the descriptor
+// can use the device but not change the mode or the owner of its file. Without the right to mount it is the plain file.
+// The caller closes it.
 func Null() (*os.File, error) {
 	tree, err := unix.OpenTree(unix.AT_FDCWD, os.DevNull, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	if errors.Is(err, unix.EPERM) {

@@ -23,7 +23,8 @@ func Open(pid int) (*Pidfd, error) {
 	return &Pidfd{fd}, nil
 }
 
-// Check returns ENOSYS if processes cannot be opened or signalled here, so that no process is started that could not be ended.
+// Check returns ENOSYS if processes cannot be opened or signalled here, so that no process is started that could not be
+// ended.
 func Check() error {
 	if _, err := unix.PidfdOpen(0, 0); err == unix.ENOSYS {
 		return fmt.Errorf("open processes by pidfd_open: %w", err)

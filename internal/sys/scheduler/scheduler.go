@@ -41,8 +41,8 @@ func Concurrent() {
 	}
 }
 
-// ProcessorTime returns the time that all threads of this process have run since it was made, by fork(2): what ran before an execve(2)
-// counts too. 0 if the kernel does not tell.
+// ProcessorTime returns the time that all threads of this process have run since it was made, by fork(2): what ran
+// before an execve(2) counts too. 0 if the kernel does not tell.
 func ProcessorTime() time.Duration {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &t) != nil {

@@ -48,8 +48,9 @@ func rowOf(name string) string {
 	return word
 }
 
-// readResults collects the results of runs of one runtime by row. A case that is known to deviate passes in the run, and counts as
-// failed here; one of several runs, on other machines, counts once: as passed if it passed wherever it ran.
+// readResults collects the results of runs of one runtime by row. A case that is known to deviate passes in the run,
+// and counts as failed here; one of several runs, on other machines, counts once: as passed if it passed wherever it
+// ran.
 func readResults(paths ...string) (map[string]*result, error) {
 	passed := map[string]bool{}
 	for _, path := range paths {

@@ -1,9 +1,10 @@
 //go:build amd64 || arm64
 
-// Package killpoint runs a program, unmodified, under ptrace(2) and kills one of its processes at a chosen system call: fault
-// injection for programs that do not know of it. A process that is killed as it enters a call has done all before the call and nothing
-// of it, so the calls are all the points that the program's surroundings can tell apart. Calls that change nothing outside of the calling
-// process are not counted: a kill before one of them is like a kill before the next.
+// Package killpoint runs a program, unmodified, under ptrace(2) and kills one of its processes at a chosen system call:
+// fault injection for programs that do not know of it. A process that is killed as it enters a call has done all before
+// the call and nothing of it, so the calls are all the points that the program's surroundings can tell apart. Calls
+// that change nothing outside of the calling process are not counted: a kill before one of them is like a kill before
+// the next.
 package killpoint
 
 import (
@@ -58,8 +59,9 @@ type trace struct {
 	result  Result
 }
 
-// At starts cmd, kills the victim when it enters its n-th call that counts (1 is the first), and lets all others go on. It returns when
-// the program has ended, which it kills after limit; what the program has started runs on untraced. 0 kills nobody.
+// At starts cmd, kills the victim when it enters its n-th call that counts (1 is the first), and lets all others go on.
+// It returns when the program has ended, which it kills after limit; what the program has started runs on untraced. 0
+// kills no process.
 func At(cmd *exec.Cmd, victim Victim, n int, limit time.Duration) (Result, error) {
 	runtime.LockOSThread() // the thread is the tracer
 	defer runtime.UnlockOSThread()
@@ -217,8 +219,8 @@ func (t *trace) releaseAll() {
 	}
 }
 
-// release detaches a thread that is in the stop that it was given, and lets it go on from any other; true: it is not traced any more. A thread
-// of a process that is being killed may never stop.
+// release detaches a thread that is in the stop that it was given, and lets it go on from any other; true: it is not
+// traced any more. A thread of a process that is being killed may never stop.
 func release(tid int) (released bool, err error) {
 	var ws unix.WaitStatus
 	got, err := unix.Wait4(tid, &ws, unix.WALL|unix.WNOTHREAD|unix.WNOHANG, nil)

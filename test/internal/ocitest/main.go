@@ -151,8 +151,8 @@ func prepare() error {
 // HideUnified lets crun run on a hybrid host. A suite sets it when none of its cases mounts on the host with crun.
 var HideUnified bool
 
-// hideUnified takes the cgroup2 hierarchy of a hybrid host away, beside which crun refuses to run: /sys/fs/cgroup becomes a tmpfs of
-// the suite's own with the other hierarchies.
+// hideUnified takes the cgroup2 hierarchy of a hybrid host away, beside which crun refuses to run: /sys/fs/cgroup
+// becomes a tmpfs of the suite's own with the other hierarchies.
 func hideUnified() error {
 	const top = "/sys/fs/cgroup"
 	if unifiedOnly() {

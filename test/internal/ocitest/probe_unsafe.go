@@ -18,8 +18,8 @@ func deafen() {
 	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&all)), 0, 8, 0, 0)
 }
 
-// refuse makes a system call answer ENOSYS for this thread, which the goroutine keeps, and whatever it executes: a kernel without the
-// call. It takes CAP_SYS_ADMIN.
+// refuse makes a system call answer ENOSYS for this thread, which the goroutine keeps, and whatever it executes: a
+// kernel without the call. It takes CAP_SYS_ADMIN.
 func refuse(number uint32) error {
 	runtime.LockOSThread()
 	filter := []unix.SockFilter{

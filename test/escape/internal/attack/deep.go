@@ -12,8 +12,8 @@ import (
 // levels is how many groups are made in each other: their path is longer than PATH_MAX.
 const levels = 30
 
-// deep hides this process and another one that is frozen in the lowest of many cgroups below dir, of the freezer's hierarchy where
-// there are several, and stays.
+// deep hides this process and another one that is frozen in the lowest of many cgroups below dir, of the freezer's
+// hierarchy where there are several, and stays.
 func deep(dir string) error {
 	if _, err := os.Stat(dir + "/freezer"); err == nil {
 		dir += "/freezer"

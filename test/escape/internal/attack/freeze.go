@@ -9,8 +9,8 @@ import (
 // freezers is how many processes freeze another one.
 const freezers = 3
 
-// freeze makes a cgroup below dir, of the freezer's hierarchy where there are several, which other processes freeze all the time, and
-// moves this process into it.
+// freeze makes a cgroup below dir, of the freezer's hierarchy where there are several, which other processes freeze all
+// the time, and moves this process into it.
 func freeze(dir string) error {
 	if _, err := os.Stat(dir + "/freezer"); err == nil {
 		dir += "/freezer"

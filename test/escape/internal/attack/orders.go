@@ -3,17 +3,16 @@ package attack
 import (
 	"encoding/binary"
 	"fmt"
-	"runtime"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
-// copyUpKind is the kind of record by which a process that tare-runtime sets up asks it to copy a directory into another one.
+// copyUpKind is the kind of record by which a process that tare-runtime sets up asks it to copy a directory into
+// another one.
 const copyUpKind = 5
 
-// orders takes the socket between the runtime and each process that appears in the pid namespace, and asks over it for a copy of
-// the directory from into the directory to. It prints "sent" for each.
+// orders takes the socket between the runtime and each process that appears in the pid namespace, and asks over it for
+// a copy of the directory from into the directory to. It prints "sent" for each.
 func orders(from, to string) error {
 	var dirs [2]int
 	for i, path := range []string{from, to} {
@@ -41,43 +40,32 @@ func hold() error {
 	return takeSockets(func(int) { fmt.Println("held") })
 }
 
-// takeSockets calls use, with the process stopped, for each socket of each process that appears in the pid namespace. It never ends.
+// takeSockets calls use, with the process stopped, for each socket of each process that appears in the pid namespace.
+// It never ends.
 func takeSockets(use func(socket int)) error {
-	runtime.LockOSThread()
-	last, err := lastPID()
-	if err != nil {
-		return err
-	}
-	fmt.Println("watching")
-	for {
-		for pid := last + 1; pid <= last+ahead; pid++ {
-			if unix.Access("/proc/self/task/"+strconv.Itoa(pid), 0) == nil { // a thread of this process
-				last = pid
-				break
-			}
-			pidfd, err := unix.PidfdOpen(pid, 0)
+	return newProcesses(func(pid int) bool {
+		pidfd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			return false
+		}
+		defer unix.Close(pidfd)
+		if unix.PtraceSeize(pid) != nil {
+			return true
+		}
+		unix.PtraceInterrupt(pid)
+		for n := 3; n < 64; n++ {
+			s, err := unix.PidfdGetfd(pidfd, n, 0)
 			if err != nil {
 				continue
 			}
-			last = pid
-			if unix.PtraceSeize(pid) == nil {
-				unix.PtraceInterrupt(pid)
-				for n := 3; n < 64; n++ {
-					s, err := unix.PidfdGetfd(pidfd, n, 0)
-					if err != nil {
-						continue
-					}
-					if _, err := unix.GetsockoptInt(s, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
-						unix.Close(s)
-						continue
-					}
-					use(s)
-				}
-				unix.Wait4(pid, nil, unix.WALL, nil)
-				unix.PtraceDetach(pid)
+			if _, err := unix.GetsockoptInt(s, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil {
+				unix.Close(s)
+				continue
 			}
-			unix.Close(pidfd)
-			break
+			use(s)
 		}
-	}
+		unix.Wait4(pid, nil, unix.WALL, nil)
+		unix.PtraceDetach(pid)
+		return true
+	})
 }

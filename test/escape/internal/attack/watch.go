@@ -189,7 +189,8 @@ func (w *watcher) follow(pid int, dir string, n int) {
 	}
 }
 
-// link is what one of the first descriptors of a process points to, if that can be read; not the streams, which the program gets.
+// link is what one of the first descriptors of a process points to, if that can be read; not the streams, which the
+// program gets.
 func (w *watcher) link(dir string) string {
 	var buf [256]byte
 	for _, fd := range []string{"3", "4", "5", "6", "7", "8", "9", "10"} {
