@@ -20,7 +20,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // Cgroups is a layout of the machine's /sys/fs/cgroup.
@@ -100,16 +99,14 @@ func (m Machine) Run(ctx context.Context, argv ...string) (*Result, error) {
 		}
 		disk = append(disk, "-drive", "file="+file+",if=virtio,format=raw")
 	}
-	cmd := exec.CommandContext(ctx, qemu, append(append(disk, board...),
+	args := append(append(disk, board...),
 		"-nodefaults", "-no-user-config", "-nographic", "-no-reboot",
 		"-smp", strconv.Itoa(or(m.CPUs, 2)), "-m", strconv.Itoa(or(m.Memory, 512)),
 		"-kernel", m.Kernel.Image, "-initrd", filepath.Join(dir, "initrd"),
 		"-append", "console="+consoleOf(m.Kernel.Arch)+" quiet panic=-1 rdinit=/init mitigations=off"+kernelArgs,
 		"-serial", "file:"+filepath.Join(dir, "console"),
-		"-chardev", "file,id=out,path="+filepath.Join(dir, "out"))...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = 5 * time.Second
-	said, runErr := cmd.CombinedOutput()
+		"-chardev", "file,id=out,path="+filepath.Join(dir, "out"))
+	said, runErr := m.boot(ctx, dir, qemu, args)
 	return collect(dir, said, runErr, ctx.Err())
 }
 
@@ -186,6 +183,7 @@ mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t securityfs securityfs /sys/kernel/security
 mount -t devtmpfs dev /dev
+echo ` + bootMarker + ` >/dev/console
 mkdir -p /dev/pts /dev/shm /dev/mqueue
 mount -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts /dev/pts
 mount -t tmpfs -o mode=1777 shm /dev/shm
